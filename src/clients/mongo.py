@@ -1,0 +1,65 @@
+"""MongoDB through motor: the only module that imports it.
+
+motor's maintainers deprecated it in May 2026 in favour of PyMongo's own async client. The stores use nothing of it but
+what both offer, so the change is this module's alone.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeAlias
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
+
+from ..errors import Permanent, Transient
+from ..settings import MongoSettings
+
+Document = dict[str, Any]
+
+Collection: TypeAlias = "AsyncIOMotorCollection[Document]"
+Database: TypeAlias = "AsyncIOMotorDatabase[Document]"
+
+ANSWER_S = 5.0  # for a server to be found
+CALL_S = 30.0  # for one operation, waiting included
+_UNAUTHORIZED = (13, 18)  # MongoDB's error codes Unauthorized and AuthenticationFailed
+
+#: What a lost or refused connection looks like here; the job boundary treats it as Transient.
+OUTAGES = (AutoReconnect,)
+#: Everything the driver raises on purpose.
+FAILURES = (PyMongoError,)
+
+
+@asynccontextmanager
+async def open_database(settings: MongoSettings) -> AsyncIterator[Database]:
+    """The database of the settings, seen to answer. Closed on leaving.
+
+    Raises Transient when nobody answers within `ANSWER_S`, Permanent when the server refuses us; both say what to do.
+    """
+    try:
+        client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            settings.uri.get_secret_value(),
+            serverSelectionTimeoutMS=int(ANSWER_S * 1000),
+            connectTimeoutMS=int(ANSWER_S * 1000),
+            timeoutMS=int(CALL_S * 1000),
+            appname="folkform-worker",
+            tz_aware=True,
+        )
+    except (ConfigurationError, ValueError) as e:
+        raise Permanent(f"MONGODB_URI cannot be used: {type(e).__name__}; write mongodb://host:27017") from e
+    try:
+        await ping(client[settings.database], settings.shown)
+        yield client[settings.database]
+    finally:
+        client.close()
+
+
+async def ping(database: Database, shown: str) -> None:
+    """One round trip. Raises Transient or Permanent with a line that says what to do."""
+    try:
+        await database.command("ping")
+    except OperationFailure as e:
+        if e.code in _UNAUTHORIZED:
+            raise Permanent(f"MongoDB at {shown} refuses user or password: check MONGODB_URI") from e
+        raise
+    except PyMongoError as e:
+        raise Transient(f"MongoDB does not answer at {shown}: start it, or set MONGODB_URI") from e

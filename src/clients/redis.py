@@ -1,0 +1,99 @@
+"""Redis: one way to open a connection, for arq's queue and for what processes share."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from arq.connections import ArqRedis
+from arq.connections import RedisSettings as ArqSettings
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import Sentinel
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    ConnectionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from ..errors import Permanent, Transient
+from ..settings import RedisSettings
+
+CALL_S = 5.0  # for one command
+CONNECT_S = 2.0
+JOB_KEPT_MS = 30 * 86_400_000  # how long an undelivered job waits in Redis
+
+#: What a lost, refused or overloaded connection looks like here; the job boundary treats it as Transient.
+OUTAGES = (ConnectionError, TimeoutError, BusyLoadingError)
+_RETRY: dict[str, Any] = {"retry_on_error": [*OUTAGES, OSError]}
+
+
+def arq_settings(settings: RedisSettings) -> ArqSettings:
+    """The same address in arq's own words, for its Worker."""
+    retry = {**_RETRY, "retry": Retry(ExponentialBackoff(cap=2.0, base=0.05), 20)}
+    if settings.sentinels:
+        password = settings.password.get_secret_value() if settings.password else None
+        hosts = [(host, int(port)) for host, _, port in (s.rpartition(":") for s in settings.sentinels)]
+        return ArqSettings(
+            host=hosts,
+            sentinel=True,
+            sentinel_master=settings.sentinel_master,
+            database=settings.db,
+            password=password,
+            **retry,
+        )
+    found = ArqSettings.from_dsn(settings.address.get_secret_value())
+    found.retry, found.retry_on_error = retry["retry"], retry["retry_on_error"]
+    found.conn_retries = 3
+    return found
+
+
+@asynccontextmanager
+async def open_redis(settings: RedisSettings, **arq_options: Any) -> AsyncIterator[ArqRedis]:
+    """A connection that is seen to answer; closed on leaving. `arq_options`: serializers of the job queue.
+
+    Raises Transient when nobody answers, Permanent when Redis refuses the password; both say what to do.
+    """
+    redis = _connect(settings, arq_options)
+    try:
+        await ping(redis, settings.shown)
+        yield redis
+    finally:
+        await redis.aclose(close_connection_pool=True)
+
+
+async def ping(redis: ArqRedis, shown: str) -> None:
+    """One round trip. Raises Transient or Permanent with a line that says what to do."""
+    try:
+        await redis.ping()
+    except (AuthenticationError, ResponseError) as e:
+        raise Permanent(f"Redis at {shown} refuses the password: check REDIS_URL or REDIS_PASSWORD") from e
+    except (RedisError, OSError) as e:
+        raise Transient(f"Redis does not answer at {shown}: start it, or set REDIS_URL") from e
+
+
+def _connect(settings: RedisSettings, arq_options: dict[str, Any]) -> ArqRedis:
+    options: dict[str, Any] = {
+        "socket_timeout": CALL_S,
+        "socket_connect_timeout": CONNECT_S,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 3),
+        **_RETRY,
+    }
+    if settings.sentinels:
+        hosts = [(host, int(port)) for host, _, port in (s.rpartition(":") for s in settings.sentinels)]
+        if settings.password:
+            options["password"] = settings.password.get_secret_value()
+        sentinel = Sentinel(hosts, socket_timeout=CONNECT_S)  # type: ignore[no-untyped-call]
+        master: ArqRedis = sentinel.master_for(
+            settings.sentinel_master, redis_class=ArqRedis, db=settings.db, **options, **arq_options
+        )
+        return master
+    address = settings.address.get_secret_value()
+    if urlsplit(address).scheme == "unix":
+        options.pop("socket_connect_timeout")
+    pool = BlockingConnectionPool.from_url(address, max_connections=50, timeout=CALL_S, **options)
+    return ArqRedis(pool_or_conn=pool, expires_extra_ms=JOB_KEPT_MS, **arq_options)

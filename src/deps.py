@@ -1,0 +1,91 @@
+"""Everything a job may use, opened once per process and closed in reverse order."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+from arq.connections import ArqRedis
+from redis.asyncio.lock import Lock
+
+from .clients.mongo import Database, open_database
+from .clients.pancake.client import PancakeClient, open_pancake
+from .clients.rate_limit import RateLimiter
+from .clients.redis import open_redis
+from .settings import Settings
+from .store.customers import customers
+from .store.dead_letters import DeadLetters
+from .store.pages import Pages
+from .store.rows import RowStore
+from .store.schedules import Schedules
+from .store.sync_state import SyncStates
+from .sync.filler import Filled
+
+MINT_LOCK_S = 60.0  # longer than a mint with its timeout takes
+
+#: Hands a child job on: job name, its unique key or None, its arguments. Returns False where it already waits or runs.
+Spawn = Callable[[str, str | None, dict[str, Any]], Awaitable[bool]]
+
+
+def _no_spawn(name: str, unique_key: str | None, arguments: dict[str, Any]) -> Awaitable[bool]:
+    raise RuntimeError(f"nobody is there to run {name}: jobs are spawned inside a worker or `python -m src run`")
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What a job gets. `stopping` is set when the process is asked to end: leave at the next safe place."""
+
+    settings: Settings
+    redis: ArqRedis
+    database: Database
+    pancake: PancakeClient
+    limiter: RateLimiter
+    pages: Pages
+    customers: RowStore
+    sync_states: SyncStates
+    dead_letters: DeadLetters
+    schedules: Schedules
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    spawn: Spawn = _no_spawn
+    monotonic: Callable[[], float] = time.monotonic
+    on_progress: Callable[[str, Filled], None] | None = None
+
+
+@asynccontextmanager
+async def open_deps(
+    settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None, **arq_options: Any
+) -> AsyncIterator[Deps]:
+    """Connect to everything and create the indexes. `transport` stands in for Pancake in tests.
+
+    Raises Transient or Permanent, with a line that says what to do, when Redis or MongoDB cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(open_redis(settings.redis, **arq_options))
+        database = await stack.enter_async_context(open_database(settings.mongo))
+        pages, customer_rows = Pages(database), customers(database)
+        dead_letters, schedules = DeadLetters(database), Schedules(database)
+        for store in (pages, customer_rows, dead_letters, schedules):
+            await store.ensure_indexes()
+        limiter = RateLimiter(redis, settings.pancake.max_calls_per_second)
+
+        def mint_lock(page_id: str) -> Lock:
+            return redis.lock(f"folkform:mint:{page_id}", timeout=MINT_LOCK_S, blocking_timeout=MINT_LOCK_S)
+
+        pancake = await stack.enter_async_context(
+            open_pancake(settings.pancake, limiter, pages, mint_lock, transport=transport)
+        )
+        yield Deps(
+            settings=settings,
+            redis=redis,
+            database=database,
+            pancake=pancake,
+            limiter=limiter,
+            pages=pages,
+            customers=customer_rows,
+            sync_states=SyncStates(database),
+            dead_letters=dead_letters,
+            schedules=schedules,
+        )

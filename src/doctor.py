@@ -1,0 +1,101 @@
+"""`doctor`: looks at every outside system the way a job would, and says what to do where something is wrong."""
+
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+
+from .clients import mongo
+from .clients.pancake.models import Page
+from .clients.redis import open_redis
+from .deps import Deps, open_deps
+from .engine.boundary import in_words
+from .errors import Permanent, ServiceError
+from .rules.coverage import has_history
+from .settings import Settings
+from .sync.customers import NAME as CUSTOMERS
+
+Say = Callable[[str], None]
+LATE_AFTER_S = 900  # three ticks of the incremental schedule
+
+
+async def examine(settings: Settings, say: Say) -> bool:
+    """Check everything, one line a finding; returns whether all is well. Changes nothing but missing indexes."""
+    say("ok    settings")
+    checks = [
+        await _tried(say, "Redis", lambda: _redis(settings)),
+        await _tried(say, "MongoDB", lambda: _mongo(settings)),
+    ]
+    if not all(checks):
+        return False
+    async with AsyncExitStack() as stack:
+        deps = await stack.enter_async_context(open_deps(settings))
+        try:
+            found = await _pages(deps, say)
+        except ServiceError as e:
+            say(f"WRONG Pancake: {e}")
+            return False
+        checks += [await _tried(say, f"page {page_id}", partial(_page, deps, page_id)) for page_id in found]
+        if letters := await deps.dead_letters.count():
+            say(f"note  {letters} dead letters wait to be read (collection dead_letters)")
+    return all(checks)
+
+
+async def _tried(say: Say, what: str, check: Callable[[], Awaitable[str]]) -> bool:
+    try:
+        say(f"ok    {what}: {await check()}")
+    except ServiceError as e:
+        say(f"WRONG {what}: {e}")
+        return False
+    return True
+
+
+async def _redis(settings: Settings) -> str:
+    async with open_redis(settings.redis) as redis:
+        policy = (await redis.config_get("maxmemory-policy")).get("maxmemory-policy", "?")
+        has_aof = (await redis.config_get("appendonly")).get("appendonly") == "yes"
+    advice = []
+    if policy != "noeviction":
+        advice.append(f"maxmemory-policy is {policy}: set noeviction, or Redis drops jobs when memory is short")
+    if not has_aof:
+        advice.append("appendonly is off: jobs that wait are lost when Redis restarts; set appendonly yes")
+    return "; ".join([settings.redis.shown, *advice])
+
+
+async def _mongo(settings: Settings) -> str:
+    async with mongo.open_database(settings.mongo) as database:
+        hello = await database.command("hello")
+    alone = "" if hello.get("setName") else "; a single server, no replica set: a crash may lose the last writes"
+    return settings.mongo.shown + alone
+
+
+async def _pages(deps: Deps, say: Say) -> list[str]:
+    listed: list[Page] = []
+    if deps.settings.pancake.access_token is not None or not deps.settings.pancake.page_tokens:
+        listed = [page for page, _ in await deps.pancake.pages()]
+        say(f"ok    Pancake: {deps.settings.pancake.base_url} lists {len(listed)} pages")
+    wanted = deps.settings.pancake.page_ids
+    names = {page.id for page in listed if page.is_activated} | set(deps.settings.pancake.page_tokens)
+    if not names:
+        raise Permanent("no page: is PANCAKE_ACCESS_TOKEN that of the shop's administrator?")
+    return sorted(name for name in names if not wanted or name in wanted)
+
+
+async def _page(deps: Deps, page_id: str) -> str:
+    try:
+        await deps.pancake.tags(page_id)
+    except mongo.FAILURES as e:
+        raise Permanent(in_words(e, deps)) from e
+    rate = await deps.limiter.current(page_id)
+    state = await deps.sync_states.load(CUSTOMERS, page_id)
+    shown = [f"{await deps.customers.count(page_id)} customers"]
+    if state.mark is None:
+        shown.append("never synced: run `sync customers`, or start the worker")
+    else:
+        late_s = int(time.time()) - state.mark
+        shown.append(f"read up to {late_s} s ago" + (", LATE: is a worker running?" if late_s > LATE_AFTER_S else ""))
+        shown.append("history complete" if has_history(state) else "history incomplete")
+    if rate is not None:
+        limit = f", refused at {rate.bad:.1f}" if rate.bad else ""
+        shown.append(f"{rate.rate:.1f} calls/s of {deps.settings.pancake.max_calls_per_second:g}{limit}")
+    return ", ".join(shown)

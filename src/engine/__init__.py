@@ -1,0 +1,8 @@
+"""What makes arq a production queue.
+
+wire      how a job and its result are written in Redis
+job       the declaration of a job, and the outcome it returns
+boundary  the one place that runs a job, wherever it was started, and decides its end
+arq_jobs  jobs and schedules in arq's own shapes
+shutdown  the orderly end of a process
+"""

@@ -1,0 +1,149 @@
+"""Jobs and schedules in the shapes arq's Worker takes.
+
+arq is the carrier: it delivers, and forgets. Tries, timeouts and ends are decided by our boundary, so arq's own limits
+stand above ours: past them it would drop a job without calling us.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from arq import Retry, func
+from arq.cron import CronJob as ArqCronJob
+from arq.worker import Function
+from loguru import logger
+
+from ..deps import Deps
+from ..rules.schedule import Schedule, parse_schedule
+from .boundary import run_job
+from .job import Job
+from .shutdown import Running
+from .wire import JobError
+
+Ctx = dict[str, Any]
+ARQ_GRACE_S = 5.0
+ARQ_TRIES = 1_000_000
+RESULT_KEPT_S = 60
+ATTEMPTS_KEPT_S = 7 * 86_400
+STALL = timedelta(seconds=30)  # a tick later than this was missed; of several missed ones the last counts
+CATCH_UP = timedelta(hours=12)  # schedules with a longer period make up one missed tick when a worker starts
+ATTEMPTS = "folkform:attempts:"
+
+
+def arq_function(job: Job[Any], default_timeout_s: float) -> Function:
+    """`job` as arq runs it: retried and snoozed by raising arq's Retry, with our own count of attempts."""
+
+    async def run(ctx: Ctx, **arguments: Any) -> str:
+        deps: Deps = ctx["deps"]
+        running: Running = ctx["running"]
+        job_id: str = ctx["job_id"]
+        key = ATTEMPTS + job_id
+        with running.tracked():
+            attempt = int(await deps.redis.get(key) or 0) + 1
+            end = await run_job(job, deps, arguments, job_id=job_id, attempt=attempt)
+            if end.kind == "retry":
+                await deps.redis.set(key, attempt, ex=ATTEMPTS_KEPT_S)
+                raise Retry(defer=end.again_in_s)
+            if end.kind == "snoozed":
+                raise Retry(defer=end.again_in_s)
+            await deps.redis.delete(key)
+            if end.kind == "dead":
+                raise JobError(end.error)
+            return end.outcome
+
+    return func(
+        run,
+        name=job.name,
+        timeout=(job.timeout_s or default_timeout_s) + ARQ_GRACE_S,
+        # a kept result would block the next job with the same id
+        keep_result=0 if job.unique_key else RESULT_KEPT_S,
+        max_tries=ARQ_TRIES,
+    )
+
+
+async def enqueue(deps: Deps, name: str, unique_key: str | None, arguments: dict[str, Any]) -> bool:
+    """Put a job into arq's queue; False where one with the same key already waits or runs."""
+    return await deps.redis.enqueue_job(name, _job_id=unique_key, **arguments) is not None
+
+
+class CronJob(ArqCronJob):
+    """arq's CronJob with a schedule of ours in civil time. All instants are UTC."""
+
+    schedule: Schedule
+    now: Callable[[], datetime]
+
+    def calculate_next(self, prev_run: datetime) -> None:
+        """The next tick; ticks missed while the loop stood still are skipped, not fired in a burst."""
+        self.next_run = self.schedule.next_after(max(prev_run, self.now() - STALL))
+
+
+def cron_job(job: Job[Any], schedule: Schedule, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> CronJob:
+    """A cron job that does one thing: enqueue `job`, under an id of schedule and tick, so that one worker wins."""
+
+    async def tick(ctx: Ctx) -> str:
+        deps: Deps = ctx["deps"]
+        at = datetime.fromtimestamp(int(ctx["score"]) / 1000, UTC).replace(microsecond=0)
+        await fire(deps, job, at)
+        return "enqueued"
+
+    made = CronJob(
+        name=f"cron:{job.name}",
+        coroutine=tick,
+        month=None,
+        day=None,
+        weekday=None,
+        hour=None,
+        minute=None,
+        second=0,
+        microsecond=0,
+        run_at_startup=False,
+        unique=True,
+        job_id=None,
+        timeout_s=30,
+        keep_result_s=0,
+        keep_result_forever=False,
+        max_tries=10,
+    )
+    made.schedule, made.now = schedule, now
+    return made
+
+
+async def fire(deps: Deps, job: Job[Any], tick: datetime) -> None:
+    """Enqueue a scheduled job for `tick` and note that it fired. Safe to repeat."""
+    key = f"{job.name}:{int(tick.timestamp())}"
+    await enqueue(deps, job.name, key, job.scheduled_arguments)
+    await deps.schedules.fired(job.name, tick)
+
+
+async def make_up(deps: Deps, job: Job[Any], schedule: Schedule, now: datetime) -> bool:
+    """At start: fire the newest tick missed while no worker ran, for schedules of half a day or more.
+
+    A schedule that never fired counts as missed, so a new shop's history does not wait for the night.
+    """
+    last = await deps.schedules.last_tick(job.name)
+    missed = missed_tick(schedule, last, now)
+    if missed is None:
+        return False
+    logger.info("missed tick made up", job=job.name, tick=missed.isoformat())
+    await fire(deps, job, missed)
+    return True
+
+
+def missed_tick(schedule: Schedule, last: datetime | None, now: datetime) -> datetime | None:
+    """The newest tick in (last, now], where the schedule's period is long enough to be worth making up."""
+    following = schedule.next_after(now)
+    if schedule.next_after(following) - following < CATCH_UP:
+        return None
+    if last is None:
+        return now
+    tick, newest = schedule.next_after(last), None
+    while tick <= now:
+        newest, tick = tick, schedule.next_after(tick)
+    return newest
+
+
+def schedules_of(jobs: Iterable[Job[Any]], expressions: dict[str, str], zone: ZoneInfo) -> dict[str, Schedule]:
+    """Per job name its schedule, without those that are `off`. Raises ValueError on a wrong expression."""
+    parsed = {job.name: parse_schedule(expressions[job.name], zone) for job in jobs if job.name in expressions}
+    return {name: schedule for name, schedule in parsed.items() if schedule is not None}

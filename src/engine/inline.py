@@ -1,0 +1,93 @@
+"""Runs a job here and now to its end, its children included: what the command line does instead of enqueueing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..deps import Deps
+from .boundary import End, known, run_job
+from .job import Job
+
+AT_ONCE = 8  # children that run side by side
+
+
+@dataclass(slots=True)
+class Ran:
+    """A job that was run, and the children it spawned."""
+
+    name: str
+    arguments: dict[str, Any]
+    end: End
+    children: list["Ran"] = field(default_factory=list)
+
+    @property
+    def is_ok(self) -> bool:
+        """Whether the job and every child of it are done."""
+        return self.end.kind == "done" and all(child.is_ok for child in self.children)
+
+    def report(self) -> dict[str, Any]:
+        """JSON-able: job, outcome (`failed` where it or a child failed), details, error, and each failed child."""
+        failed = [child.report() for child in self.children if not child.is_ok]
+        report: dict[str, Any] = {
+            "job": self.name,
+            "outcome": str(self.end.outcome) if self.is_ok else "failed",
+            **self.arguments,
+            **getattr(self.end.outcome, "details", {}),
+        }
+        if self.end.error:
+            report["error"] = self.end.error
+        if self.children:
+            report["children"] = len(self.children)
+            for name in ("calls", "rows", "set_aside", "deleted"):
+                report[name] = sum(child.report().get(name) or 0 for child in self.children)
+        if failed:
+            report["failed"] = failed
+        return report
+
+
+async def run_to_end(
+    jobs: Mapping[str, Job[Any]],
+    deps: Deps,
+    name: str,
+    arguments: dict[str, Any],
+    *,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    max_tries: int | None = None,
+) -> Ran:
+    """Run job `name`: retried, snoozed and followed through as in a worker. Raises Misuse on a wrong name or argument.
+
+    `max_tries` takes the place of the jobs' own, for a person who waits.
+    """
+    job = known(jobs, name)
+    if max_tries is not None:
+        job = replace(job, max_tries=min(job.max_tries, max_tries))
+    job.checked(arguments)
+    spawned: dict[str, tuple[str, dict[str, Any]]] = {}
+
+    async def spawn(child: str, unique_key: str | None, child_arguments: dict[str, Any]) -> bool:
+        key = unique_key or f"{child}:{len(spawned)}"
+        return spawned.setdefault(key, (child, child_arguments)) == (child, child_arguments)
+
+    end = await _to_end(job, replace(deps, spawn=spawn), arguments, sleep)
+    ran = Ran(name, arguments, end)
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def run_child(child: str, child_arguments: dict[str, Any]) -> Ran:
+        async with slots:
+            return await run_to_end(jobs, deps, child, child_arguments, sleep=sleep, max_tries=max_tries)
+
+    ran.children = list(await asyncio.gather(*(run_child(*each) for each in spawned.values())))
+    return ran
+
+
+async def _to_end(
+    job: Job[Any], deps: Deps, arguments: dict[str, Any], sleep: Callable[[float], Awaitable[None]]
+) -> End:
+    attempt = 1
+    while True:
+        end = await run_job(job, deps, arguments, job_id=f"here:{job.name}", attempt=attempt)
+        if end.kind in ("done", "dead") or deps.stopping.is_set():
+            return end
+        attempt += end.kind == "retry"
+        await sleep(end.again_in_s)

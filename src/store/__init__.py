@@ -1,0 +1,1 @@
+"""One module per collection: its indexes, upserts and queries. Nobody else speaks MongoDB's query language."""

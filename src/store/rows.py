@@ -1,0 +1,147 @@
+"""What every collection of Pancake's rows has in common: newer wins, one bad row harms no other, deletions by sweep.
+
+A row is written only over an older version of itself: an older `updatedAt`, or the same one (its grain is a second,
+and two changes within one are normal) fetched earlier. `syncedAt` holds when we asked for what is stored, so of two
+passes that overlap the one that asked later wins, whichever writes last. `seenAt` moves even where an older version
+is met: it says that the row is alive.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from bson.errors import InvalidDocument
+from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
+from pymongo.errors import BulkWriteError, DocumentTooLarge
+
+from ..clients.mongo import Collection, Document
+
+_DUPLICATE_KEY = 11000
+#: Server codes that speak of one document: BadValue, TypeMismatch, InvalidBSON, dollar-prefixed, dotted or empty field
+#: name, immutable or invalid _id, validation failure, object too large, nested too deep, unindexable value.
+_ROW_CODES = frozenset({2, 9, 14, 15, 22, 52, 53, 55, 56, 57, 66, 121, 10334, 17280, 16755})
+#: What the driver raises while it encodes a document that BSON cannot hold.
+_UNENCODABLE = (InvalidDocument, DocumentTooLarge, OverflowError, UnicodeEncodeError, TypeError, ValueError)
+
+
+@dataclass(slots=True)
+class Stored:
+    """What became of a batch. `refused`: index in the batch and the reason, of rows MongoDB cannot hold."""
+
+    written: int = 0
+    already_newer: int = 0
+    refused: list[tuple[int, str]] = field(default_factory=list)
+
+
+class RowStore:
+    """Upserts of one collection. `identity` are the fields that make a row unique, `order` is its time of change."""
+
+    def __init__(self, collection: Collection, *, identity: Sequence[str], order: str) -> None:
+        self._collection = collection
+        self._identity = tuple(identity)
+        self._order = order
+
+    async def ensure_indexes(self) -> None:
+        """Create what is missing. Safe to repeat and to run from several processes."""
+        by_time = [("pageId", ASCENDING), (self._order, ASCENDING)]
+        by_time_back = [("pageId", ASCENDING), (self._order, DESCENDING)]
+        unique = IndexModel([(name, ASCENDING) for name in self._identity], unique=True)
+        await self._collection.create_indexes([unique, IndexModel(by_time), IndexModel(by_time_back)])
+
+    async def upsert(self, rows: Sequence[Document], asked_at: datetime) -> Stored:
+        """Store `rows`, each with its identity and order fields, as they were when we asked at `asked_at`.
+
+        Safe to repeat and to run at the same time from several processes. A row that is stored in a newer version is
+        counted in `already_newer` and only marked as seen.
+        """
+        if not rows:
+            return Stored()
+        try:
+            return await self._bulk(rows, range(len(rows)), asked_at)
+        except _UNENCODABLE:
+            return await self._one_by_one(rows, asked_at)
+
+    async def forget_missing(self, page_id: str, sweep_started_at: datetime, now: datetime) -> tuple[int, int]:
+        """After a full sweep: rows of the page it did not meet. Returns how many are suspected now, how many deleted.
+
+        A row is marked `deletedAt` when a second sweep misses it too; it stays in the collection. Meeting it again
+        clears both marks. Safe to repeat for one sweep.
+        """
+        unseen = {"pageId": page_id, "seenAt": {"$lt": sweep_started_at}, "deletedAt": None}
+        twice = {**unseen, "missingSince": {"$lt": sweep_started_at}}
+        once = {**unseen, "missingSince": None}
+        deleted = await self._collection.update_many(twice, {"$set": {"deletedAt": now}})
+        suspected = await self._collection.update_many(once, {"$set": {"missingSince": sweep_started_at}})
+        return suspected.modified_count, deleted.modified_count
+
+    async def count(self, page_id: str) -> int:
+        """How many rows of the page are stored and not deleted."""
+        return int(await self._collection.count_documents({"pageId": page_id, "deletedAt": None}))
+
+    def _write(self, row: Document, asked_at: datetime, *, upsert: bool = True) -> UpdateOne:
+        older: list[Document] = [
+            {self._order: {"$lt": row[self._order]}},
+            {self._order: row[self._order], "syncedAt": {"$lte": asked_at}},
+        ]
+        return UpdateOne(
+            {**self._key(row), "$or": older},
+            {
+                "$set": {**row, "syncedAt": asked_at},
+                "$max": {"seenAt": asked_at},
+                "$unset": {"missingSince": "", "deletedAt": ""},
+            },
+            upsert=upsert,
+        )
+
+    def _key(self, row: Document) -> Document:
+        return {name: row[name] for name in self._identity}
+
+    async def _bulk(self, rows: Sequence[Document], places: Sequence[int], asked_at: datetime) -> Stored:
+        """Write the rows at `places`; raises what the driver raises when a document cannot be encoded."""
+        try:
+            await self._collection.bulk_write([self._write(rows[place], asked_at) for place in places], ordered=False)
+        except BulkWriteError as e:
+            stored = Stored()
+            conflicts: list[Document] = []
+            for error in e.details["writeErrors"]:
+                place = places[error["index"]]
+                if error["code"] == _DUPLICATE_KEY:
+                    conflicts.append(rows[place])
+                elif error["code"] in _ROW_CODES:
+                    stored.refused.append((place, f"MongoDB cannot hold it (error {error['code']})"))
+                else:  # not this row's fault, so nothing may be taken as stored
+                    raise
+            if e.details["writeConcernErrors"]:
+                raise
+            stored.written = len(places) - len(conflicts) - len(stored.refused)
+            await self._settle(conflicts, stored, asked_at)
+            return stored
+        return Stored(written=len(places))
+
+    async def _settle(self, rows: list[Document], stored: Stored, asked_at: datetime) -> None:
+        """A duplicate key means: the stored version is newer, or somebody inserted an older one this very moment."""
+        if not rows:
+            return
+        again = await self._collection.bulk_write(
+            [self._write(row, asked_at, upsert=False) for row in rows], ordered=False
+        )
+        stored.written += again.matched_count
+        stored.already_newer += len(rows) - again.matched_count
+        # the row is alive, in whatever version: a sweep must not miss it
+        alive: Any = {"$max": {"seenAt": asked_at}, "$unset": {"missingSince": "", "deletedAt": ""}}
+        await self._collection.bulk_write([UpdateOne(self._key(row), alive) for row in rows], ordered=False)
+
+    async def _one_by_one(self, rows: Sequence[Document], asked_at: datetime) -> Stored:
+        """The driver refuses a whole batch for one row that BSON cannot hold; find that row."""
+        total = Stored()
+        for place in range(len(rows)):
+            try:
+                one = await self._bulk(rows, [place], asked_at)
+            except _UNENCODABLE as e:
+                total.refused.append((place, f"cannot be stored: {type(e).__name__}"))
+                continue
+            total.written += one.written
+            total.already_newer += one.already_newer
+            total.refused += one.refused
+        return total

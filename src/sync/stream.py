@@ -1,0 +1,90 @@
+"""What a stream is, and what becomes of one answer of it."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from ..clients.mongo import Document
+from ..clients.pancake.client import Listing
+from ..store.dead_letters import DeadLetters
+from ..store.rows import RowStore
+
+RAW_KEPT = 16_384  # characters of a row that is set aside
+
+
+class ReadWindow(Protocol):
+    """One call: rows of [since, until] by the stream's order, newest first, `page_number` from 1."""
+
+    async def __call__(self, page_id: str, *, since: int, until: int, page_number: int = 1) -> Listing:
+        """The answer. Raises what the Pancake client raises."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A list of Pancake that a collection follows.
+
+    `map_row` turns a raw row into (second it is ordered by, document) or raises ValueError (pydantic's included) with
+    what is wrong; `page_size` is the number of rows a full answer has.
+    """
+
+    name: str
+    page_size: int
+    read: ReadWindow
+    map_row: Callable[[str, Any], tuple[int, Document]]
+    store: RowStore
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One answer, stored. `seconds` are those of its readable rows, in the answer's order."""
+
+    seconds: tuple[int, ...]
+    written: int
+    set_aside: int
+
+
+async def store_answer(stream: Stream, page_id: str, answer: Listing, dead_letters: DeadLetters) -> Batch:
+    """Store every row of `answer` that can be; the others are set aside by name, and hurt nothing. Safe to repeat."""
+    seconds: list[int] = []
+    rows: list[Document] = []
+    sources: list[Any] = []
+    bad: list[tuple[Any, str]] = []
+    for raw in answer.rows:
+        try:
+            second, document = stream.map_row(page_id, raw)
+        except ValueError as e:
+            bad.append((raw, _in_words(e)))
+            continue
+        seconds.append(second)
+        rows.append(document)
+        sources.append(raw)
+    stored = await stream.store.upsert(rows, answer.asked_at)
+    bad += [(sources[place], reason) for place, reason in stored.refused]
+    for raw, reason in bad:
+        await dead_letters.add_row(
+            stream=stream.name, page_id=page_id, row_id=_row_id(raw), error=reason, raw=json.dumps(raw)[:RAW_KEPT]
+        )
+    return Batch(seconds=tuple(seconds), written=stored.written, set_aside=len(bad))
+
+
+def _in_words(error: ValueError) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            f"{'.'.join(str(part) for part in fault['loc']) or 'row'}: {fault['msg']}"
+            for fault in error.errors(include_url=False, include_input=False, include_context=False)
+        )
+    return str(error)
+
+
+def _row_id(raw: Any) -> str:
+    """A name that is the same each time the row is met: its own id, else a digest of what it says."""
+    if isinstance(raw, dict):
+        for key in ("id", "psid"):
+            if isinstance(raw.get(key), str | int):
+                return str(raw[key]).encode("utf-8", "replace").decode()
+    return f"unnamed-{hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:16]}"
