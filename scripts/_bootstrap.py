@@ -87,8 +87,10 @@ def _is_current(venv: Path, requirements: Path) -> bool:
 @contextlib.contextmanager
 def _alone(venv: Path) -> Iterator[int]:
     """Hold the lock on `venv`; gives the descriptor, for the child that must keep it when this process is killed."""
+    lock = venv.with_name(".cache") / "venv.lock"
     try:
-        descriptor = os.open(venv.with_name(".venv.lock"), os.O_RDWR | os.O_CREAT, 0o644)
+        lock.parent.mkdir(exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise BootstrapError(f"cannot write to {venv.parent}: {error.strerror}") from None
     try:
@@ -185,6 +187,8 @@ def _step(line: str) -> str | None:
 def _last_lines(lines: list[str]) -> str:
     """pip's own errors where it names any, else its last words."""
     errors = [line for line in lines if line.startswith("ERROR")]
+    if any("(from versions: none)" in line for line in errors):
+        errors.append("Is the package registry reachable from here?")
     return "\n".join(f"    {line}" for line in (errors or [line for line in lines if line.strip()])[-6:])
 
 

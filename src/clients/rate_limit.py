@@ -1,9 +1,10 @@
 """A rate limit per key that all processes share, corrected by what the other side refuses.
 
-Redis holds one hash per key: the controller's state (`rules.rate`) and the time of the next free slot. A caller
-reserves the next slot in one round trip, on Redis' own clock, and sleeps until it comes: evenly spaced calls, first
-come first served, no burst (the GCRA of ATM Forum TM 4.0 with a burst of none). aiolimiter paces this process besides,
-and alone, at a careful rate, while Redis is away.
+Redis holds one hash per key: the controller's state (`rules.rate`) and when the next call may leave. A caller asks for
+leave in one round trip, on Redis' own clock; too early, it is told how long to wait and asks again. So calls are evenly
+spaced (the GCRA of ATM Forum TM 4.0, nearly without a burst), a change of rate or a pause holds for every call that has
+not left yet, and a caller that is cancelled while it waits takes nothing with it. Within a process callers queue, first
+come first served; aiolimiter paces the process besides, and alone, at a careful rate, while Redis is away.
 """
 
 import asyncio
@@ -17,118 +18,136 @@ from loguru import logger
 from redis.exceptions import RedisError
 
 from ..errors import Snooze
-from ..rules.rate import PAUSE_INTERVALS, RateState, advanced, refused
+from ..rules.rate import COUNTED_S, RateState, advanced, pause_s, refused
 
-KEPT_S = 3600  # what is known of a limit is forgotten after an hour without calls
-LONGEST_WAIT_S = 30.0  # a slot further away than this is not worth holding a job for
-CAREFUL_PART = 0.25  # of the set rate, per process, while Redis is away
-SLOTS_KEPT = 64
+LONGEST_WAIT_S = 30.0  # a call that may not leave within this time is not worth holding a job for
+LONGEST_PAUSE_S = 1800.0  # more is not believed of a Retry-After; a longer pause is asked for again then
+KEPT_S = 3600  # what is known of a limit is forgotten after an hour without calls; longer than any pause
+SLOTS_KEPT = 256  # enough to count a second back from a call that was answered late
+CATCH_UP_S = 0.02  # a call this late does not delay the next ones; must fit into what MARGIN leaves of a second
+CAREFUL_PART = 0.125  # of the last known rate, per process, while Redis is away: eight processes together keep it
+OWN_HASTE = 1.2  # a process' own pace, of the set rate: exactly the set rate would lose what each timer is late
+REDIS_ANSWERS_S = 2.0
+ASK_AGAIN_S = 2.0  # how long Redis is not asked after it did not answer
+CONFLICTS = 5  # how often a change is computed anew when another process was faster
+TOLD_APART = 0.12  # rates closer than this are one in the log: the tries above a limit would fill it
 
 _STATE = tuple(field.name for field in fields(RateState))
+_WHOLE = ("version", "streak", "lowered")
 
-# KEYS: the key's hash, its list of slot times. ARGV: rate to begin with, longest wait in seconds.
-_RESERVE = """
+# KEYS: the key's hash, the list of times when calls left. ARGV: the ceiling, catch-up in seconds, slots kept, seconds
+# kept. Returns whether the call may leave, the time, how long to wait, and the hash.
+_TAKE = """
 local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
-local rate = tonumber(redis.call('HGET', KEYS[1], 'rate') or ARGV[1])
 if redis.call('HSETNX', KEYS[1], 'rate', ARGV[1]) == 1 then
   redis.call('HSET', KEYS[1], 'since', string.format('%.6f', now))
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
 end
-local slot = math.max(now, tonumber(redis.call('HGET', KEYS[1], 'free_at') or '0'))
-local granted = slot - now <= tonumber(ARGV[2])
-if granted then
-  redis.call('HSET', KEYS[1], 'free_at', string.format('%.6f', slot + 1 / rate))
-  redis.call('HINCRBY', KEYS[1], 'calls', 1)
-  redis.call('RPUSH', KEYS[2], string.format('%.6f', slot))
-  redis.call('LTRIM', KEYS[2], -64, -1)
-  redis.call('EXPIRE', KEYS[1], 3600); redis.call('EXPIRE', KEYS[2], 3600)
+local free_at = tonumber(redis.call('HGET', KEYS[1], 'free_at') or '0')
+if free_at > now then
+  return {0, string.format('%.6f', now), string.format('%.6f', free_at - now), redis.call('HGETALL', KEYS[1])}
 end
-return {granted and 1 or 0, string.format('%.6f', now), string.format('%.6f', slot), redis.call('HGETALL', KEYS[1])}
+local rate = math.min(tonumber(redis.call('HGET', KEYS[1], 'rate')), tonumber(ARGV[1]))
+local next_at = math.max(free_at, now - tonumber(ARGV[2])) + 1 / rate
+redis.call('HSET', KEYS[1], 'free_at', string.format('%.6f', next_at))
+redis.call('HINCRBY', KEYS[1], 'calls', 1)
+redis.call('RPUSH', KEYS[2], string.format('%.6f', now)); redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
+redis.call('EXPIRE', KEYS[1], ARGV[4]); redis.call('EXPIRE', KEYS[2], ARGV[4])
+return {1, string.format('%.6f', now), '0', redis.call('HGETALL', KEYS[1])}
 """
 
-# ARGV: the refused call's slot. Returns the time, how many calls went through in the last second, and the state.
+# ARGV: when the refused call left, how many seconds before it count. Returns the time, how many calls left in those
+# seconds and were not refused so far, and the hash. Changes nothing when it is run again.
 _REFUSED = """
 local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
 redis.call('LREM', KEYS[2], 1, ARGV[1])
-local passed = 0
+local last = tonumber(ARGV[1]); local passed = 0
 for _, slot in ipairs(redis.call('LRANGE', KEYS[2], 0, -1)) do
   local at = tonumber(slot)
-  if at > tonumber(ARGV[1]) - 1 and at <= tonumber(ARGV[1]) then passed = passed + 1 end
+  if at > last - tonumber(ARGV[2]) and at <= last then passed = passed + 1 end
 end
 return {string.format('%.6f', now), passed, redis.call('HGETALL', KEYS[1])}
 """
 
-# ARGV: the version the change was computed from, not before (a time, or 0), then field, value, ... of the new state.
-# The pause holds whether or not another process changed the state first.
+# ARGV: the version the change was computed from, not before (a time, or 0), seconds kept, then field, value, ... of the
+# new state. Returns 0, with nothing changed, when another process was faster.
 _CHANGE = """
+if tonumber(redis.call('HGET', KEYS[1], 'version') or '0') ~= tonumber(ARGV[1]) then return 0 end
+redis.call('HSET', KEYS[1], 'calls', 0, unpack(ARGV, 4))
 local free_at = tonumber(redis.call('HGET', KEYS[1], 'free_at') or '0')
 if tonumber(ARGV[2]) > free_at then redis.call('HSET', KEYS[1], 'free_at', ARGV[2]) end
-redis.call('EXPIRE', KEYS[1], 3600)
-if tonumber(redis.call('HGET', KEYS[1], 'version') or '0') ~= tonumber(ARGV[1]) then return 0 end
-redis.call('HSET', KEYS[1], 'calls', 0, unpack(ARGV, 3))
+redis.call('EXPIRE', KEYS[1], ARGV[3])
 return 1
+"""
+
+# ARGV: not before (a time), seconds kept. A Retry-After that tells nothing new about the rate.
+_HOLD = """
+local free_at = tonumber(redis.call('HGET', KEYS[1], 'free_at') or '0')
+if tonumber(ARGV[1]) > free_at then redis.call('HSET', KEYS[1], 'free_at', ARGV[1]) end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one call now. `version`: of the rate that paced it; `slot`: its place, as Redis wrote it."""
+    """Leave to make one call now.
+
+    `version` and `rate` (calls per second) of what paced it; `slot`: when it left, as Redis wrote it.
+    """
 
     version: int
     slot: str
+    rate: float
 
 
 class RateLimiter:
-    """Paces calls per key. One per process; keys are page ids."""
+    """Paces calls per key. One per process and event loop; keys are page ids."""
 
     def __init__(self, redis: ArqRedis, ceiling_per_s: float, *, prefix: str = "folkform:rate:") -> None:
         self._redis = redis
         self._ceiling = ceiling_per_s
         self._prefix = prefix
+        self._turns: dict[str, asyncio.Lock] = {}
         self._local: dict[str, AsyncLimiter] = {}
         self._careful: dict[str, AsyncLimiter] = {}
-        self._redis_away_since: float | None = None
-        self._reserve = redis.register_script(_RESERVE)
+        self._known: dict[str, float] = {}  # last rate seen, for the time without Redis
+        self._told: dict[str, float] = {}  # last rate logged
+        self._held_until: dict[str, float] = {}  # monotonic; pauses that could not be shared
+        self._away_since: float | None = None
+        self._ask_at = 0.0
+        self._take = redis.register_script(_TAKE)
         self._count_refusal = redis.register_script(_REFUSED)
         self._change = redis.register_script(_CHANGE)
+        self._hold = redis.register_script(_HOLD)
 
     async def acquire(self, key: str) -> Permit | None:
-        """Wait for this key's next slot. None where no limit is set.
+        """Wait until a call may leave. None where no limit is set, and while Redis is away.
 
-        Raises Snooze when the next slot is more than `LONGEST_WAIT_S` away (the other side asked for a long pause).
+        Raises Snooze when that is more than `LONGEST_WAIT_S` away: the other side asked for a long pause, or more
+        callers wait than the rate can serve.
         """
         if not self._ceiling:
             return None
-        await self._own(self._local, key, self._ceiling).acquire()
         try:
-            granted, now, slot, raw = await self._reserve(keys=self._keys(key), args=[self._ceiling, LONGEST_WAIT_S])
-        except (RedisError, OSError) as e:
-            return await self._without_redis(key, e)
-        if self._redis_away_since is not None:
-            logger.info("rate limit shared again", seconds_away=round(time.monotonic() - self._redis_away_since))
-            self._redis_away_since = None
-        wait_s = float(slot) - float(now)
-        if not granted:
-            raise Snooze(f"Pancake asked for a pause of {wait_s:.0f} s on page {key}", after_s=wait_s)
-        state, calls = _read(raw, self._ceiling)
-        await self._apply(key, state, advanced(state, float(now), calls, self._ceiling))
-        await asyncio.sleep(wait_s)
-        return Permit(state.version, slot.decode())
+            async with asyncio.timeout(LONGEST_WAIT_S), self._turns.setdefault(key, asyncio.Lock()):
+                return await self._granted(key)
+        except TimeoutError as e:
+            message = f"page {key} is busy: no call could leave within {LONGEST_WAIT_S:.0f} s"
+            raise Snooze(message, after_s=LONGEST_WAIT_S) from e
 
     async def refused(self, key: str, permit: Permit | None, retry_after_s: float | None = None) -> None:
         """Report that the call made with `permit` was refused; `retry_after_s` is obeyed for the whole key.
 
-        Refusals of calls that an older rate paced lower nothing a second time.
+        Refusals of calls that left before the rate was lowered lower nothing a second time.
         """
         if permit is None:
             return
+        wanted_s = min(retry_after_s or 0.0, LONGEST_PAUSE_S)
         try:
-            at, passed, raw = await self._count_refusal(keys=self._keys(key), args=[permit.slot])
-            now = float(at)
-            state, _ = _read(raw, self._ceiling)
-            after = refused(state, now, int(passed)) if state.version == permit.version else state
-            pause_s = max(retry_after_s or 0.0, PAUSE_INTERVALS / after.rate)
-            await self._apply(key, state, after, not_before=now + pause_s)
+            async with asyncio.timeout(REDIS_ANSWERS_S):
+                await self._lower(key, permit, wanted_s)
         except (RedisError, OSError) as e:
+            self._held_until[key] = time.monotonic() + max(wanted_s, 1 / permit.rate)
             logger.warning("a refusal could not be shared", page_id=key, error=type(e).__name__)
 
     async def current(self, key: str) -> RateState | None:
@@ -136,40 +155,98 @@ class RateLimiter:
         raw: dict[bytes, bytes] = await self._redis.hgetall(self._keys(key)[0])  # type: ignore[misc]
         return _read([part for pair in raw.items() for part in pair], self._ceiling)[0] if raw else None
 
-    async def _apply(self, key: str, before: RateState, after: RateState, *, not_before: float = 0.0) -> None:
-        if after is before and not not_before:
-            return
-        changed = [] if after is before else [part for pair in asdict(after).items() for part in pair]
-        version = -1 if after is before else before.version
-        await self._change(keys=self._keys(key), args=[version, f"{not_before:.6f}", *changed])
-        if after.rate != before.rate:
-            logger.info("rate changed", page_id=key, calls_per_s=round(after.rate, 2), refused_at=round(after.bad, 2))
-
-    async def _without_redis(self, key: str, error: Exception) -> Permit | None:
-        if self._redis_away_since is None:
-            self._redis_away_since = time.monotonic()
-            logger.warning("rate limit not shared: Redis is away", error=type(error).__name__)
-        await self._own(self._careful, key, self._ceiling * CAREFUL_PART).acquire()
+    async def _granted(self, key: str) -> Permit | None:
+        await self._wait_for_hold(key)
+        if time.monotonic() >= self._ask_at:
+            await self._paced(self._local, key, self._ceiling * OWN_HASTE)
+            try:
+                return await self._shared(key)
+            except (RedisError, OSError) as e:
+                self._lost(e)
+        await self._paced(self._careful, key, min(self._known.get(key, self._ceiling), self._ceiling) * CAREFUL_PART)
         return None
+
+    async def _shared(self, key: str) -> Permit:
+        while True:
+            async with asyncio.timeout(REDIS_ANSWERS_S):
+                granted, at, wait, raw = await self._take(
+                    keys=self._keys(key), args=[self._ceiling, CATCH_UP_S, SLOTS_KEPT, KEPT_S]
+                )
+                state, calls = _read(raw, self._ceiling)
+                self._found(key, state)
+                if granted:
+                    await self._apply(key, state, advanced(state, float(at), calls, self._ceiling))
+                    return Permit(state.version, at.decode(), min(state.rate, self._ceiling))
+            _snooze_if_long(key, float(wait))
+            await asyncio.sleep(float(wait))
+
+    async def _lower(self, key: str, permit: Permit, wanted_s: float) -> None:
+        for _ in range(CONFLICTS):
+            at, passed, raw = await self._count_refusal(keys=self._keys(key), args=[permit.slot, COUNTED_S])
+            now, (state, _calls) = float(at), _read(raw, self._ceiling)
+            after = refused(state, now, int(passed), version=permit.version, paced=permit.rate)
+            if after is state:
+                break
+            wait_s = max(wanted_s, pause_s(after, int(passed), permit.rate))
+            if await self._apply(key, state, after, not_before=now + wait_s):
+                return
+        if wanted_s:
+            await self._hold(keys=self._keys(key), args=[f"{now + wanted_s:.6f}", KEPT_S])
+
+    async def _apply(self, key: str, before: RateState, after: RateState, *, not_before: float = 0.0) -> bool:
+        if after is before:
+            return False
+        changed = [part for pair in asdict(after).items() for part in pair]
+        args = [before.version, f"{not_before:.6f}", KEPT_S, *changed]
+        is_changed = bool(await self._change(keys=self._keys(key), args=args))
+        if is_changed:
+            self._tell(key, after)
+        return is_changed
+
+    def _tell(self, key: str, state: RateState) -> None:
+        told = self._told.setdefault(key, self._ceiling)
+        self._known[key] = state.rate
+        if abs(state.rate - told) > TOLD_APART * told:
+            self._told[key] = state.rate
+            logger.info("rate changed", page_id=key, calls_per_s=round(state.rate, 2), refused_at=round(state.bad, 2))
+
+    def _found(self, key: str, state: RateState) -> None:
+        self._known[key] = state.rate
+        if self._away_since is not None:
+            away_s = round(time.monotonic() - self._away_since)
+            self._away_since = None
+            self._careful.clear()
+            logger.info("rate limit shared again", seconds_away=away_s)
+
+    def _lost(self, error: Exception) -> None:
+        self._ask_at = time.monotonic() + ASK_AGAIN_S
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            logger.warning("rate limit not shared: Redis is away", error=type(error).__name__)
+
+    async def _wait_for_hold(self, key: str) -> None:
+        wait_s = self._held_until.get(key, 0.0) - time.monotonic()
+        if wait_s > 0:
+            _snooze_if_long(key, wait_s)
+            await asyncio.sleep(wait_s)
+
+    async def _paced(self, limiters: dict[str, AsyncLimiter], key: str, per_s: float) -> None:
+        # AsyncLimiter(n, t) lets 2n through in its first t seconds; (1, 1/n) does not
+        if key not in limiters:
+            limiters[key] = AsyncLimiter(1, 1 / per_s)
+        await limiters[key].acquire()
 
     def _keys(self, key: str) -> list[str]:
         return [f"{self._prefix}{{{key}}}", f"{self._prefix}{{{key}}}:slots"]
 
-    @staticmethod
-    def _own(limiters: dict[str, AsyncLimiter], key: str, per_s: float) -> AsyncLimiter:
-        # AsyncLimiter(n, t) lets 2n through in its first t seconds; (1, 1/n) does not
-        return limiters.setdefault(key, AsyncLimiter(1, 1 / per_s))
+
+def _snooze_if_long(key: str, wait_s: float) -> None:
+    if wait_s > LONGEST_WAIT_S:
+        raise Snooze(f"Pancake asked for a pause of {wait_s:.0f} s on page {key}", after_s=wait_s)
 
 
 def _read(raw: list[bytes], ceiling: float) -> tuple[RateState, int]:
+    """The state and the number of calls since it changed, from a hash as Redis lists it."""
     found: dict[str, Any] = {raw[i].decode(): raw[i + 1] for i in range(0, len(raw), 2)}
-    values = {name: float(found[name]) for name in _STATE if name in found}
-    state = RateState(
-        **{
-            "rate": ceiling,
-            **values,
-            "version": int(values.get("version", 0)),
-            "streak": int(values.get("streak", 0)),
-        }  # type: ignore[arg-type]
-    )
-    return state, int(found.get("calls", 0))
+    values = {name: int(found[name]) if name in _WHOLE else float(found[name]) for name in _STATE if name in found}
+    return RateState(**{"rate": ceiling, **values}), int(found.get("calls", 0))  # type: ignore[arg-type]

@@ -1,24 +1,30 @@
 """The rate of calls at which an unknown, moving limit refuses almost nothing.
 
-Additive increase, multiplicative decrease, with a memory: between the highest rate that went through and the lowest
-that was refused, the next try is the middle (binary increase: L. Xu, K. Harfoush, I. Rhee, "Binary Increase
-Congestion Control", INFOCOM 2004). Plain AIMD would need minutes to come back after a halving at 5 calls a second;
-this needs a few seconds and pays one refused call for each probe above the limit. Times are seconds on one clock
-(Redis' own, where the state is shared).
+Additive increase, multiplicative decrease, with a memory. A limit of N calls a second refuses when N went through, so
+the number that went through is the limit, seen from outside: one refusal finds it, where halving (plain AIMD) would
+need minutes to come back at 5 calls a second. The rate then rests just below it and tries the step above from time to
+time; clean tries grow. Where counting does not explain the refusals (a bucket, a minute's quota) the rate is halved,
+and the next try is the middle between what went through and what did not (binary increase: L. Xu, K. Harfoush,
+I. Rhee, "Binary Increase Congestion Control", INFOCOM 2004). Times are seconds on one clock (Redis' own, where the
+state is shared).
 """
 
 from dataclasses import dataclass, replace
 
 FLOOR_PER_S = 0.2
+WINDOW_S = 1.0  # Pancake's documents speak of calls per second
+COUNTED_S = 1.04 * WINDOW_S  # calls this recent count: at MARGIN the first of a full window left 1.03 s ago
 CONFIRM_CALLS = 4  # calls that must go through before a rate counts as good ...
-CONFIRM_S = 1.2  # ... and for how long: a limit per second shows itself only after one
+CONFIRM_S = 1.5  # ... and for how long: a limit per second shows itself only after one, and an answer takes its time
 NARROW = 1.12  # a bracket this tight is settled
-HOLD_S = 20.0  # how long a settled bracket is believed
-FIRST_STEP = 0.1  # of the rate: the first probe after a hold; each clean one doubles the step
+HOLD_S = 16.0  # how long a settled bracket is believed; with the tries after it, a limit that rose is found in 30 s
+FIRST_STEP = 0.1  # of the rate: the first try after a hold ...
+STEP_GROWTH = 3.0  # ... and each clean one makes the next so much longer, up to a doubling of the rate
 DECREASE = 0.5
 MARGIN = 0.97  # of a limit seen from outside: pacing is never exact
-BELIEVED_IN_A_ROW = 3
-PAUSE_INTERVALS = 2.0  # calls left out after a refusal, so that a limiter that counts refused calls forgets them
+LATENESS = 0.98  # what a refusal at a rate long seen good costs: mostly one call came late and met the next ones
+BELIEVED_IN_A_ROW = 4
+SPARE_S = 0.1 * WINDOW_S  # left out besides, so that a limiter that counts refused calls too forgets them
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +32,10 @@ class RateState:
     """What is known of one page's limit.
 
     `rate`, `good`, `bad`: calls per second; `good` went through, `bad` was refused (0 = not known).
-    `since`: when `rate` was set; `held_until`: nothing is probed before; `step`: the next probe, as part of `rate`.
+    `since`: when `rate` was set; `held_until`: nothing is tried before; `step`: the next try, as part of `rate`.
     `streak`: refusals since a rate was last confirmed.
-    `version`: rises with each change, so that refusals of calls paced by an older rate change nothing twice.
+    `version` rises with each change; `lowered` is the version that the last refusal made: a refusal of a call paced
+    before it is the same news again.
     """
 
     rate: float
@@ -39,29 +46,48 @@ class RateState:
     step: float = FIRST_STEP
     streak: int = 0
     version: int = 0
+    lowered: int = 0
 
 
-def refused(state: RateState, now: float, accepted_last_s: int) -> RateState:
-    """After a refusal, with the number of calls that went through in the second before it.
+def refused(state: RateState, now: float, passed: int, *, version: int, paced: float) -> RateState:
+    """After a refusal of a call that the rate `paced` (calls per second) of `version` spaced.
 
-    A limit of N a second refuses when N went through, so that number is the limit, seen from outside; it is believed
-    a few times in a row, then the rate is halved, for a limiter of another kind (a bucket, a minute's quota).
+    `passed`: calls that went through in the `COUNTED_S` before it. Returns `state` itself where the refusal is no news.
     """
-    believed = accepted_last_s > 0 and state.streak < BELIEVED_IN_A_ROW
-    seen = min(accepted_last_s * MARGIN, state.rate * 0.95) if believed else state.rate * DECREASE
-    proven = state.good if state.good < state.rate / 1.01 else 0.0
-    target = max(proven, seen, FLOOR_PER_S)
+    if version < state.lowered:
+        return state
+    rate = min(paced, state.rate)  # a try may have begun while the answer was on its way
+    proven = state.good if state.good < rate / 1.01 else 0.0
+    believed = passed > 0 and state.streak < BELIEVED_IN_A_ROW
+    if state.good >= rate and not state.streak:
+        target = rate * LATENESS
+    elif believed:
+        target = max(proven, min(passed * MARGIN, rate / (1 + FIRST_STEP)))
+    else:
+        target = max(proven, rate * DECREASE)
+    target = min(max(target, FLOOR_PER_S), rate)
     return replace(
         state,
         rate=target,
         good=proven,
-        bad=min(state.rate, target * NARROW) if believed else state.rate,
+        bad=min(rate, target * NARROW) if believed else rate,
         since=now,
         held_until=now + HOLD_S,
         step=FIRST_STEP,
         streak=state.streak + 1,
         version=state.version + 1,
+        lowered=state.version + 1,
     )
+
+
+def pause_s(after: RateState, passed: int, paced: float) -> float:
+    """Seconds without a call after the refusal that led to `after`: until the other side has room again.
+
+    Refused a second time, the limit has fallen: an empty window then shows how far at the next refusal.
+    """
+    if after.streak > 1:
+        return WINDOW_S + SPARE_S
+    return max(1 / after.rate, WINDOW_S - passed / paced) + SPARE_S
 
 
 def advanced(state: RateState, now: float, calls: int, ceiling: float) -> RateState:
@@ -83,7 +109,7 @@ def advanced(state: RateState, now: float, calls: int, ceiling: float) -> RateSt
         known = replace(known, bad=0.0)  # old news: the limit may have risen
     if known.bad:
         if known.bad <= known.good * NARROW:
-            return known if state.good < state.rate else state
+            return known if state.good < state.rate or state.streak else state
         return replace(known, rate=min((known.good + known.bad) / 2, ceiling))
     probe = min(known.rate * (1 + known.step), ceiling)
-    return replace(known, rate=probe, step=min(known.step * 2, 1.0))
+    return replace(known, rate=probe, step=min(known.step * STEP_GROWTH, 1.0))
