@@ -19,6 +19,7 @@ from .errors import Misuse, ServiceError
 from .jobs import ALL_JOBS
 from .log import configure_logging
 from .progress import Progress
+from .runtime import prepare_process
 from .settings import Settings, load_settings
 
 T = TypeVar("T")
@@ -101,6 +102,7 @@ def doctor() -> None:
 
 def main() -> None:
     """Entry point of the console script."""
+    prepare_process()
     app()
 
 

@@ -164,12 +164,6 @@ class PancakeSettings(_Group, env_prefix="PANCAKE_"):
     allow_token_minting: bool = False  # minting kills the page's previous token
     max_calls_per_second: float = Field(4.0, ge=0)  # per page; Pancake's documents say 5; 0 = no limit of ours
     timeout_seconds: float = Field(20.0, gt=0)  # of one call
-    timezone: ZoneName = "UTC"  # of times without an offset; every measurement says UTC
-
-    @property
-    def zone(self) -> ZoneInfo:
-        """`timezone` as an object."""
-        return ZoneInfo(self.timezone)
 
 
 class SyncSettings(_Group, env_prefix="SYNC_"):
@@ -179,7 +173,7 @@ class SyncSettings(_Group, env_prefix="SYNC_"):
     overlap_seconds: int = Field(300, ge=0)  # read again by the next pass: rows may show late
     settle_seconds: int = Field(5, ge=0)  # the newest seconds never count as read
     sweep_days: float = Field(7, ge=0)  # a full re-read this often finds deleted rows; 0 = never
-    slices: int = Field(4, ge=1, le=32)  # parts of one page's history read at the same time
+    slices: int = Field(2, ge=1, le=32)  # parts of one page's history read at the same time
 
 
 class ScheduleSettings(_Group, env_prefix="SCHEDULE_"):

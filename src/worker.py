@@ -19,6 +19,7 @@ from .engine.wire import deserialize, serialize
 from .errors import Misuse, ServiceError
 from .jobs import ALL_JOBS
 from .log import configure_logging
+from .runtime import prepare_process
 from .settings import Settings, load_settings
 
 Ctx = dict[str, Any]
@@ -32,6 +33,7 @@ def _settings() -> Settings:
         sys.exit(f"cannot start, the settings are wrong:\n{e}")
 
 
+prepare_process()
 settings = _settings()
 schedules = schedules_of(ALL_JOBS.values(), settings.schedules.model_dump(), settings.service.zone)
 

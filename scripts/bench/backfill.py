@@ -27,6 +27,7 @@ from src.clients.mongo import open_database
 from src.deps import open_deps
 from src.engine.inline import run_to_end
 from src.jobs import ALL_JOBS
+from src.runtime import prepare_process
 from src.settings import MongoSettings, load_settings
 from tests.simulators.pancake import SimulatorProcess
 
@@ -144,6 +145,7 @@ def main() -> None:
     chosen = parser.parse_args()
     if chosen.child:
         mode, *arguments = chosen.child
+        prepare_process()
         print(json.dumps(asyncio.run(backfill() if mode == "backfill" else bare(*arguments))))
         return
     with start_redis(None, CACHE) as redis, start_mongod(None, CACHE) as mongo:

@@ -242,7 +242,7 @@ class RateLimiter:
 
 def _snooze_if_long(key: str, wait_s: float) -> None:
     if wait_s > LONGEST_WAIT_S:
-        raise Snooze(f"Pancake asked for a pause of {wait_s:.0f} s on page {key}", after_s=wait_s)
+        raise Snooze(f"page {key} takes no call for another {wait_s:.0f} s", after_s=wait_s)
 
 
 def _read(raw: list[bytes], ceiling: float) -> tuple[RateState, int]:

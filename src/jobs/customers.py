@@ -25,7 +25,7 @@ async def sync_page_customers(deps: Deps, page_id: str, mode: Mode = "incrementa
     """
     budget_ends = deps.monotonic() + PASS_BUDGET * deps.settings.worker.default_timeout_seconds
     one = PagePass(
-        customer_stream(deps.pancake, deps.customers, deps.settings.pancake.zone),
+        customer_stream(deps.pancake, deps.customers),
         page_id,
         deps.sync_states,
         deps.dead_letters,

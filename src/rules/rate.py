@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 
 FLOOR_PER_S = 0.2
 WINDOW_S = 1.0  # Pancake's documents speak of calls per second
-COUNTED_S = 1.04 * WINDOW_S  # calls this recent count: at MARGIN the first of a full window left 1.03 s ago
+COUNTED_S = 1.045 * WINDOW_S  # calls this recent count: at MARGIN the first of a full window left 1.036 s ago
 CONFIRM_CALLS = 4  # calls that must go through before a rate counts as good ...
 CONFIRM_S = 1.5  # ... and for how long: a limit per second shows itself only after one, and an answer takes its time
 NARROW = 1.12  # a bracket this tight is settled
-HOLD_S = 16.0  # how long a settled bracket is believed; with the tries after it, a limit that rose is found in 30 s
+HOLD_S = 21.0  # how long a settled bracket is believed; with the tries after it, a limit that rose is found in 30 s
 FIRST_STEP = 0.1  # of the rate: the first try after a hold ...
 STEP_GROWTH = 3.0  # ... and each clean one makes the next so much longer, up to a doubling of the rate
 DECREASE = 0.5
-MARGIN = 0.97  # of a limit seen from outside: pacing is never exact
+MARGIN = 0.965  # of a limit seen from outside: pacing is never exact
 LATENESS = 0.98  # what a refusal at a rate long seen good costs: mostly one call came late and met the next ones
 BELIEVED_IN_A_ROW = 4
 SPARE_S = 0.1 * WINDOW_S  # left out besides, so that a limiter that counts refused calls too forgets them

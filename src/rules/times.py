@@ -1,20 +1,20 @@
-"""Pancake's times: ISO 8601 without an offset, with or without six fractional digits, in UTC (measured by several
-clients; the documents say so for messages). An offset or `Z`, seen in older documents, is honoured where present."""
+"""Pancake's times: ISO 8601 without an offset, with or without six fractional digits, in UTC.
 
-from datetime import UTC, datetime, tzinfo
+The documents say so for messages, every measurement says so for the rest. An offset or `Z`, seen in older documents,
+is honoured where present.
+"""
+
+from datetime import UTC, datetime
 
 
-def unix_seconds(stamp: object, naive_zone: tzinfo = UTC) -> int:
-    """`stamp` as whole Unix seconds, rounded down. Naive times are read in `naive_zone`.
+def in_utc(moment: datetime) -> datetime:
+    """A time without a zone is a time in UTC."""
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
-    Raises ValueError on anything that is not a time between 1970 and 9999 (None, "", a number, a year 0).
-    """
-    if not isinstance(stamp, str):
-        raise ValueError(f"a time is text like 2026-05-14T14:09:25, not {type(stamp).__name__}")  # noqa: TRY004
-    moment = datetime.fromisoformat(stamp)
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=naive_zone)
+
+def unix_seconds(moment: datetime) -> int:
+    """Whole Unix seconds, rounded down. Raises ValueError before 1970: nothing on Pancake is that old."""
     seconds = int(moment.timestamp() // 1)
     if seconds < 0:
-        raise ValueError(f"{stamp} lies before 1970")
+        raise ValueError(f"{moment:%Y-%m-%d} lies before 1970")
     return seconds

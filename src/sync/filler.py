@@ -150,7 +150,7 @@ class Filler:
         if seconds and seconds[-1] > high + 1:
             raise Malformed(
                 f"{self._stream.name} of page {self._page_id}: {len(answer.rows)} rows newer than the time asked for "
-                "came back; are Pancake's times in another zone (PANCAKE_TIMEZONE)?"
+                "came back; are its times no longer in UTC?"
             )
         return seconds[-1] if seconds else None
 

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from src.clients.pancake.replies import body_of
@@ -106,7 +106,13 @@ def test_each_failure_says_what_to_do_next(response: httpx.Response, error: type
 
 @pytest.mark.parametrize(
     "body",
-    [{"success": True, "customers": []}, {"customers": []}, {}, {"success": None}, {"success": True, "error_code": 102}],
+    [
+        {"success": True, "customers": []},
+        {"customers": []},
+        {},
+        {"success": None},
+        {"success": True, "error_code": 102},
+    ],
     ids=["success", "success missing", "empty", "success null", "success with a code"],
 )
 def test_only_success_false_is_a_failure(body: dict[str, Any]) -> None:
@@ -150,6 +156,8 @@ BODIES = st.fixed_dictionaries({}, optional={"success": JSON, "error_code": JSON
 
 
 @given(st.sampled_from([200, 201, 301, 400, 401, 403, 404, 429, 500, 503]), BODIES | JSON)
+@example(200, {"success": False, "error_code": [105]})
+@example(200, {"success": False, "error_code": {"code": 105}})
 def test_whatever_comes_is_a_body_or_one_of_our_errors(status: int, content: Any) -> None:
     """No error schema exists, so any JSON must end in a decision, never in a bug of ours."""
     try:

@@ -1,32 +1,18 @@
 """What we rely on of Pancake's rows. Everything else a row carries is ignored here and kept in its raw object.
 
-Nearly every field may be missing or null; ids are text whatever JSON type they came in; times become whole Unix
-seconds. Validate with `context={"zone": tzinfo}` where naive times are not UTC.
+Nearly every field may be missing or null, and lists may hold nulls; ids are text whatever JSON type they came in;
+times without a zone are UTC.
 """
 
-from datetime import UTC
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict
 
-from ...rules.times import unix_seconds
+from ...rules.times import in_utc
 
-
-def _seconds(value: object, info: ValidationInfo) -> int | None:
-    if value is None:
-        return None
-    return unix_seconds(value, (info.context or {}).get("zone", UTC))
-
-
-def _texts(value: object) -> object:
-    """Null is an empty list, and nulls inside a list are dropped."""
-    if value is None:
-        return ()
-    return tuple(part for part in value if part is not None) if isinstance(value, list) else value
-
-
-Seconds = Annotated[int | None, BeforeValidator(_seconds)]
-Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+Moment = Annotated[datetime, AfterValidator(in_utc)]
+Texts = tuple[str | None, ...]
 
 
 class _Row(BaseModel):
@@ -56,10 +42,10 @@ class PageCustomer(_Row):
     id: str | None = None
     customer_id: str | None = None
     name: str | None = None
-    phone_numbers: Texts = ()
-    emails: Texts = ()
-    inserted_at: Seconds = None
-    updated_at: Seconds = None
+    phone_numbers: Texts | None = None
+    emails: Texts | None = None
+    inserted_at: Moment | None = None
+    updated_at: Moment | None = None
 
 
 class Sender(_Row):
@@ -84,9 +70,9 @@ class Conversation(_Row):
     from_: Sender | None = None
     last_sent_by: Sender | None = None
     snippet: str | None = None
-    assignee_ids: Texts = ()
-    inserted_at: Seconds = None
-    updated_at: Seconds = None
+    assignee_ids: Texts | None = None
+    inserted_at: Moment | None = None
+    updated_at: Moment | None = None
 
     model_config = ConfigDict(alias_generator=lambda name: name.rstrip("_"))
 
@@ -99,7 +85,7 @@ class Message(_Row):
     type: str | None = None
     original_message: str | None = None
     from_: Sender | None = None
-    inserted_at: Seconds = None
+    inserted_at: Moment | None = None
     is_removed: bool | None = None
 
     model_config = ConfigDict(alias_generator=lambda name: name.rstrip("_"))
@@ -112,7 +98,7 @@ class Post(_Row):
     page_id: str | None = None
     type: str | None = None
     message: str | None = None
-    inserted_at: Seconds = None
+    inserted_at: Moment | None = None
 
 
 class User(_Row):
