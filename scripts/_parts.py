@@ -104,6 +104,9 @@ def _start_simulator(parts: Parts, data: Path, screen: Screen, running: contextl
         time.sleep(0.02)
     url, token = found.groups()
     parts.shared |= {"PANCAKE_BASE_URL": url, "PANCAKE_ACCESS_TOKEN": token, "PANCAKE_ALLOW_TOKEN_MINTING": "true"}
+    # a demonstration is watched: its invented customers show at once, not at the next five minutes
+    if "SCHEDULE_SYNC_CUSTOMERS_INCREMENTAL" not in os.environ:
+        parts.shared["SCHEDULE_SYNC_CUSTOMERS_INCREMENTAL"] = "@every 10s"
     parts.watched.append(("the simulator of Pancake", simulator.poll, log))
     screen.clear()
     database = parts.shared["MONGODB_DATABASE"]

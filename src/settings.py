@@ -152,6 +152,7 @@ class WorkerGroup(_Group, env_prefix="WORKER_"):
     default_timeout_seconds: float = Field(300, gt=0)
     max_concurrent_jobs: int = Field(100, ge=1, le=10_000)
     shutdown_seconds: float = Field(30, ge=0)
+    lease_seconds: float = Field(15, ge=1)  # a killed worker's jobs run elsewhere after this long
 
 
 class PancakeSettings(_Group, env_prefix="PANCAKE_"):

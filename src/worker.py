@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 from loguru import logger
 
-from .clients.redis import JOB_KEPT_MS, arq_settings
+from .clients.redis import JOB_KEPT_MS, arq_settings, be_patient
 from .deps import open_deps
 from .engine.arq_jobs import arq_function, cron_job, enqueue, fire, make_up, schedules_of
-from .engine.shutdown import Running
+from .engine.running import Running
 from .engine.wire import deserialize, serialize
 from .errors import Misuse, ServiceError
 from .jobs import ALL_JOBS
@@ -53,12 +53,20 @@ sys.excepthook = _in_one_line
 
 async def startup(ctx: Ctx) -> None:
     """Open the dependencies, take over the signals, and do at once what cannot wait for its first tick."""
+    await be_patient(ctx["redis"])
     service = settings.service
     configure_logging(service.log_level, service.log_format, directory=service.log_dir)
     ctx["stack"] = stack = AsyncExitStack()
     deps = await stack.enter_async_context(open_deps(settings, job_serializer=serialize, job_deserializer=deserialize))
     deps = ctx["deps"] = replace(deps, spawn=partial(enqueue, deps))
-    ctx["running"] = running = Running(deps.stopping, settings.worker.shutdown_seconds)
+    ctx["running"] = running = Running(
+        deps.redis,
+        deps.stopping,
+        grace_s=settings.worker.shutdown_seconds,
+        lease_s=settings.worker.lease_seconds,
+    )
+    ctx["leases"] = asyncio.create_task(running.keep_leases())
+    stack.callback(ctx["leases"].cancel)
     main = asyncio.current_task()  # arq awaits this hook inside its polling task
     if main is not None:
         running.take_over_signals(main)

@@ -1,4 +1,4 @@
-"""Real Redis and MongoDB for the tests that need them: those of the environment, else started here and stopped again."""
+"""Real Redis and MongoDB for the tests that need them, started here and stopped again."""
 
 import os
 import uuid
@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from pymongo import MongoClient
 from redis import Redis
 
-from scripts._services import mongodb_address, redis_address, start_mongod, start_redis
+from scripts._services import start_mongod, start_redis
 from src.deps import Deps, open_deps
 from src.engine.wire import deserialize, serialize
 from src.settings import MongoSettings, PancakeSettings, RedisSettings, Settings, SyncSettings, load_settings
@@ -44,9 +44,10 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def servers() -> Iterator[Servers]:
     """One Redis and one MongoDB for the whole run."""
     with ExitStack() as stack:
-        redis = redis_address() or stack.enter_context(start_redis(None, CACHE)).url
-        mongo = mongodb_address() or stack.enter_context(start_mongod(None, CACHE)).url
-        yield Servers(redis, mongo)
+        # always our own: tests empty Redis, and a developer's may hold real jobs
+        redis = stack.enter_context(start_redis(None, CACHE, environ={}))
+        mongo = stack.enter_context(start_mongod(None, CACHE, environ={}))
+        yield Servers(redis.url, mongo.url)
 
 
 @pytest.fixture
@@ -59,11 +60,11 @@ def database_name(servers: Servers) -> Iterator[str]:
 
 
 @pytest.fixture
-def settings(servers: Servers, database_name: str) -> Iterator[Settings]:
+def settings(servers: Servers, database_name: str) -> Settings:
     """Settings on the test servers: no limit of ours on calls, an empty Redis, a database of the test's own."""
     with Redis.from_url(servers.redis_url) as redis:
         redis.flushdb()
-    yield load_settings(None).replace(
+    return load_settings(None).replace(
         redis=RedisSettings(url=SecretStr(servers.redis_url)),
         mongo=MongoSettings(uri=SecretStr(servers.mongodb_uri), database=database_name),
         pancake=PancakeSettings(max_calls_per_second=0, access_token=SecretStr("unused")),

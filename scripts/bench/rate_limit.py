@@ -175,8 +175,18 @@ def _workers(redis_url: str, sim: SimulatorProcess, scenario: Scenario, log_leve
     finally:
         for process in running:
             process.terminate()
-        for process in running:
-            process.wait(30)
+        if stuck := [process for process in running if not _ended(process)]:
+            raise SystemExit(f"{len(stuck)} worker processes did not end when told to: killed")
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> bool:
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True
 
 
 def run(scenario: Scenario, seconds: float, log_level: str) -> bool:

@@ -40,7 +40,8 @@ async def open_database(settings: MongoSettings) -> AsyncIterator[Database]:
             settings.uri.get_secret_value(),
             serverSelectionTimeoutMS=int(ANSWER_S * 1000),
             connectTimeoutMS=int(ANSWER_S * 1000),
-            timeoutMS=int(CALL_S * 1000),
+            socketTimeoutMS=int(CALL_S * 1000),
+            waitQueueTimeoutMS=int(CALL_S * 1000),
             appname="folkform-worker",
             tz_aware=True,
         )

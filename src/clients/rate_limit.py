@@ -1,14 +1,17 @@
 """A rate limit per key that all processes share, corrected by what the other side refuses.
 
 Redis holds one hash per key: the controller's state (`rules.rate`) and when the next call may leave. A caller asks for
-leave in one round trip, on Redis' own clock; too early, it is told how long to wait and asks again. So calls are evenly
-spaced (the GCRA of ATM Forum TM 4.0, nearly without a burst), a change of rate or a pause holds for every call that has
-not left yet, and a caller that is cancelled while it waits takes nothing with it. Within a process callers queue, first
-come first served; aiolimiter paces the process besides, and alone, at a careful rate, while Redis is away.
+leave in one round trip, on Redis' own clock, and gets a slot that is about to come; too early, it is told how long to
+wait and asks again. So calls are evenly spaced (the GCRA of ATM Forum TM 4.0 with a burst of none), a change of rate or
+a pause holds for every call that waits, and a caller that is cancelled while it waits takes nothing with it. Within a
+process callers queue, first come first served; aiolimiter paces the process besides, and alone, at a careful rate,
+while Redis is away.
 """
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
@@ -24,7 +27,7 @@ LONGEST_WAIT_S = 30.0  # a call that may not leave within this time is not worth
 LONGEST_PAUSE_S = 1800.0  # more is not believed of a Retry-After; a longer pause is asked for again then
 KEPT_S = 3600  # what is known of a limit is forgotten after an hour without calls; longer than any pause
 SLOTS_KEPT = 256  # enough to count a second back from a call that was answered late
-CATCH_UP_S = 0.02  # a call this late does not delay the next ones; must fit into what MARGIN leaves of a second
+LEAD_S = 0.05  # a slot is given this long before it comes: what timers and answers are late delays no later call
 CAREFUL_PART = 0.125  # of the last known rate, per process, while Redis is away: eight processes together keep it
 OWN_HASTE = 1.2  # a process' own pace, of the set rate: exactly the set rate would lose what each timer is late
 REDIS_ANSWERS_S = 2.0
@@ -35,8 +38,8 @@ TOLD_APART = 0.12  # rates closer than this are one in the log: the tries above 
 _STATE = tuple(field.name for field in fields(RateState))
 _WHOLE = ("version", "streak", "lowered")
 
-# KEYS: the key's hash, the list of times when calls left. ARGV: the ceiling, catch-up in seconds, slots kept, seconds
-# kept. Returns whether the call may leave, the time, how long to wait, and the hash.
+# KEYS: the key's hash, its list of slots (times when calls leave). ARGV: the ceiling, lead in seconds, slots kept,
+# seconds kept. Returns whether a slot was given, the slot, how long to wait for it or before asking again, and the hash.
 _TAKE = """
 local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
 if redis.call('HSETNX', KEYS[1], 'rate', ARGV[1]) == 1 then
@@ -44,19 +47,20 @@ if redis.call('HSETNX', KEYS[1], 'rate', ARGV[1]) == 1 then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
 end
 local free_at = tonumber(redis.call('HGET', KEYS[1], 'free_at') or '0')
-if free_at > now then
-  return {0, string.format('%.6f', now), string.format('%.6f', free_at - now), redis.call('HGETALL', KEYS[1])}
+local slot = math.max(now, free_at); local lead = tonumber(ARGV[2])
+if slot - now > lead then
+  return {0, '', string.format('%.6f', slot - now - lead), redis.call('HGETALL', KEYS[1])}
 end
 local rate = math.min(tonumber(redis.call('HGET', KEYS[1], 'rate')), tonumber(ARGV[1]))
-local next_at = math.max(free_at, now - tonumber(ARGV[2])) + 1 / rate
-redis.call('HSET', KEYS[1], 'free_at', string.format('%.6f', next_at))
+redis.call('HSET', KEYS[1], 'free_at', string.format('%.6f', slot + 1 / rate))
 redis.call('HINCRBY', KEYS[1], 'calls', 1)
-redis.call('RPUSH', KEYS[2], string.format('%.6f', now)); redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
+redis.call('RPUSH', KEYS[2], string.format('%.6f', slot)); redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
 redis.call('EXPIRE', KEYS[1], ARGV[4]); redis.call('EXPIRE', KEYS[2], ARGV[4])
-return {1, string.format('%.6f', now), '0', redis.call('HGETALL', KEYS[1])}
+local shown = string.format('%.6f', slot)
+return {1, shown, string.format('%.6f', slot - now), redis.call('HGETALL', KEYS[1])}
 """
 
-# ARGV: when the refused call left, how many seconds before it count. Returns the time, how many calls left in those
+# ARGV: the refused call's slot, how many seconds before it count. Returns the time, how many calls left in those
 # seconds and were not refused so far, and the hash. Changes nothing when it is run again.
 _REFUSED = """
 local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
@@ -92,7 +96,7 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 class Permit:
     """Leave to make one call now.
 
-    `version` and `rate` (calls per second) of what paced it; `slot`: when it left, as Redis wrote it.
+    `version` and `rate` (calls per second) of what paced it; `slot`: when it leaves, as Redis wrote it.
     """
 
     version: int
@@ -103,10 +107,18 @@ class Permit:
 class RateLimiter:
     """Paces calls per key. One per process and event loop; keys are page ids."""
 
-    def __init__(self, redis: ArqRedis, ceiling_per_s: float, *, prefix: str = "folkform:rate:") -> None:
+    def __init__(
+        self,
+        redis: ArqRedis,
+        ceiling_per_s: float,
+        *,
+        prefix: str = "folkform:rate:",
+        longest_wait_s: float = LONGEST_WAIT_S,
+    ) -> None:
         self._redis = redis
         self._ceiling = ceiling_per_s
         self._prefix = prefix
+        self._longest_wait_s = longest_wait_s
         self._turns: dict[str, asyncio.Lock] = {}
         self._local: dict[str, AsyncLimiter] = {}
         self._careful: dict[str, AsyncLimiter] = {}
@@ -123,17 +135,17 @@ class RateLimiter:
     async def acquire(self, key: str) -> Permit | None:
         """Wait until a call may leave. None where no limit is set, and while Redis is away.
 
-        Raises Snooze when that is more than `LONGEST_WAIT_S` away: the other side asked for a long pause, or more
+        Raises Snooze when that is more than `longest_wait_s` away: the other side asked for a long pause, or more
         callers wait than the rate can serve.
         """
         if not self._ceiling:
             return None
         try:
-            async with asyncio.timeout(LONGEST_WAIT_S), self._turns.setdefault(key, asyncio.Lock()):
+            async with asyncio.timeout(self._longest_wait_s), self._turns.setdefault(key, asyncio.Lock()):
                 return await self._granted(key)
         except TimeoutError as e:
-            message = f"page {key} is busy: no call could leave within {LONGEST_WAIT_S:.0f} s"
-            raise Snooze(message, after_s=LONGEST_WAIT_S) from e
+            message = f"page {key} is busy: no call could leave within {self._longest_wait_s:g} s"
+            raise Snooze(message, after_s=self._longest_wait_s) from e
 
     async def refused(self, key: str, permit: Permit | None, retry_after_s: float | None = None) -> None:
         """Report that the call made with `permit` was refused; `retry_after_s` is obeyed for the whole key.
@@ -144,7 +156,7 @@ class RateLimiter:
             return
         wanted_s = min(retry_after_s or 0.0, LONGEST_PAUSE_S)
         try:
-            async with asyncio.timeout(REDIS_ANSWERS_S):
+            async with _in_time():
                 await self._lower(key, permit, wanted_s)
         except (RedisError, OSError) as e:
             self._held_until[key] = time.monotonic() + max(wanted_s, 1 / permit.rate)
@@ -168,17 +180,19 @@ class RateLimiter:
 
     async def _shared(self, key: str) -> Permit:
         while True:
-            async with asyncio.timeout(REDIS_ANSWERS_S):
-                granted, at, wait, raw = await self._take(
-                    keys=self._keys(key), args=[self._ceiling, CATCH_UP_S, SLOTS_KEPT, KEPT_S]
+            asked_at = time.monotonic()
+            async with _in_time():
+                granted, slot, wait, raw = await self._take(
+                    keys=self._keys(key), args=[self._ceiling, LEAD_S, SLOTS_KEPT, KEPT_S]
                 )
                 state, calls = _read(raw, self._ceiling)
                 self._found(key, state)
                 if granted:
-                    await self._apply(key, state, advanced(state, float(at), calls, self._ceiling))
-                    return Permit(state.version, at.decode(), min(state.rate, self._ceiling))
-            _snooze_if_long(key, float(wait))
-            await asyncio.sleep(float(wait))
+                    await self._apply(key, state, advanced(state, float(slot), calls, self._ceiling))
+            # from the asking on: what the answer and the change took is over
+            await self._sleep(key, asked_at + float(wait) - time.monotonic())
+            if granted:
+                return Permit(state.version, slot.decode(), min(state.rate, self._ceiling))
 
     async def _lower(self, key: str, permit: Permit, wanted_s: float) -> None:
         for _ in range(CONFLICTS):
@@ -225,9 +239,12 @@ class RateLimiter:
             logger.warning("rate limit not shared: Redis is away", error=type(error).__name__)
 
     async def _wait_for_hold(self, key: str) -> None:
-        wait_s = self._held_until.get(key, 0.0) - time.monotonic()
+        await self._sleep(key, self._held_until.get(key, 0.0) - time.monotonic())
+
+    async def _sleep(self, key: str, wait_s: float) -> None:
+        if wait_s > self._longest_wait_s:
+            raise Snooze(f"page {key} takes no call for another {wait_s:.0f} s", after_s=wait_s)
         if wait_s > 0:
-            _snooze_if_long(key, wait_s)
             await asyncio.sleep(wait_s)
 
     async def _paced(self, limiters: dict[str, AsyncLimiter], key: str, per_s: float) -> None:
@@ -240,9 +257,19 @@ class RateLimiter:
         return [f"{self._prefix}{{{key}}}", f"{self._prefix}{{{key}}}:slots"]
 
 
-def _snooze_if_long(key: str, wait_s: float) -> None:
-    if wait_s > LONGEST_WAIT_S:
-        raise Snooze(f"page {key} takes no call for another {wait_s:.0f} s", after_s=wait_s)
+@asynccontextmanager
+async def _in_time() -> AsyncIterator[None]:
+    """Bounds what Redis takes to answer (TimeoutError), and loses no cancellation that comes meanwhile.
+
+    redis-py sends with asyncio.wait_for where it has a socket timeout, and that drops a cancellation that comes as the
+    command goes out (python/cpython#86296, mended in 3.12): the task would then go on for ever.
+    """
+    task = asyncio.current_task()
+    cancelled_before = task.cancelling() if task else 0
+    async with asyncio.timeout(REDIS_ANSWERS_S):
+        yield
+    if task and task.cancelling() > cancelled_before:
+        raise asyncio.CancelledError
 
 
 def _read(raw: list[bytes], ceiling: float) -> tuple[RateState, int]:

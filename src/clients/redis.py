@@ -25,16 +25,18 @@ from ..settings import RedisSettings
 
 CALL_S = 5.0  # for one command
 CONNECT_S = 2.0
+START_RETRIES = 2
 JOB_KEPT_MS = 30 * 86_400_000  # how long an undelivered job waits in Redis
 
 #: What a lost, refused or overloaded connection looks like here; the job boundary treats it as Transient.
 OUTAGES = (ConnectionError, TimeoutError, BusyLoadingError)
 _RETRY: dict[str, Any] = {"retry_on_error": [*OUTAGES, OSError]}
+_PATIENT_TRIES = 20  # at 2 s each: a restart or a failover of Redis passes unnoticed
 
 
 def arq_settings(settings: RedisSettings) -> ArqSettings:
-    """The same address in arq's own words, for its Worker."""
-    retry = {**_RETRY, "retry": Retry(ExponentialBackoff(cap=2.0, base=0.05), 20)}
+    """The same address in arq's own words, for its Worker. Fails soon where nobody answers: see `be_patient`."""
+    retry = {**_RETRY, "retry": Retry(ExponentialBackoff(cap=0.2, base=0.05), 1)}
     if settings.sentinels:
         password = settings.password.get_secret_value() if settings.password else None
         hosts = [(host, int(port)) for host, _, port in (s.rpartition(":") for s in settings.sentinels)]
@@ -44,12 +46,25 @@ def arq_settings(settings: RedisSettings) -> ArqSettings:
             sentinel_master=settings.sentinel_master,
             database=settings.db,
             password=password,
+            conn_retries=START_RETRIES,
             **retry,
         )
     found = ArqSettings.from_dsn(settings.address.get_secret_value())
     found.retry, found.retry_on_error = retry["retry"], retry["retry_on_error"]
-    found.conn_retries = 3
+    found.conn_retries = START_RETRIES
     return found
+
+
+async def be_patient(redis: ArqRedis) -> None:
+    """Let arq's own connection outlast an outage; call it once, while no command is under way.
+
+    A Redis that is away when a worker starts is a wrong address and is to be said at once; one that goes away later
+    comes back, and arq's Worker would die of the first error.
+    """
+    pool = redis.connection_pool
+    pool.connection_kwargs["retry"] = Retry(ExponentialBackoff(cap=2.0, base=0.05), _PATIENT_TRIES)
+    await pool.disconnect()
+    pool.reset()  # type: ignore[no-untyped-call]
 
 
 @asynccontextmanager

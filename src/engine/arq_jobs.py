@@ -18,13 +18,14 @@ from ..deps import Deps
 from ..rules.schedule import Schedule, parse_schedule
 from .boundary import run_job
 from .job import Job
-from .shutdown import Running
+from .running import Running
 from .wire import JobError
 
 Ctx = dict[str, Any]
 ARQ_GRACE_S = 5.0
 ARQ_TRIES = 1_000_000
 RESULT_KEPT_S = 60
+CRON_TIMEOUT_S = 10.0  # a tick only enqueues
 ATTEMPTS_KEPT_S = 7 * 86_400
 STALL = timedelta(seconds=30)  # a tick later than this was missed; of several missed ones the last counts
 CATCH_UP = timedelta(hours=12)  # schedules with a longer period make up one missed tick when a worker starts
@@ -39,7 +40,8 @@ def arq_function(job: Job[Any], default_timeout_s: float) -> Function:
         running: Running = ctx["running"]
         job_id: str = ctx["job_id"]
         key = ATTEMPTS + job_id
-        with running.tracked():
+        with running.tracked(job_id):
+            await running.renew(job_id)
             attempt = int(await deps.redis.get(key) or 0) + 1
             end = await run_job(job, deps, arguments, job_id=job_id, attempt=attempt)
             if end.kind == "retry":
@@ -100,7 +102,7 @@ def cron_job(job: Job[Any], schedule: Schedule, *, now: Callable[[], datetime] =
         run_at_startup=False,
         unique=True,
         job_id=None,
-        timeout_s=30,
+        timeout_s=CRON_TIMEOUT_S,
         keep_result_s=0,
         keep_result_forever=False,
         max_tries=10,

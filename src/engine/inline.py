@@ -10,6 +10,7 @@ from .boundary import End, known, run_job
 from .job import Job
 
 AT_ONCE = 8  # children that run side by side
+PERSON_WAITS_S = 1.0  # between tries: the client has waited with jitter already
 
 
 @dataclass(slots=True)
@@ -90,4 +91,4 @@ async def _to_end(
         if end.kind in ("done", "dead") or deps.stopping.is_set():
             return end
         attempt += end.kind == "retry"
-        await sleep(end.again_in_s)
+        await sleep(min(end.again_in_s, PERSON_WAITS_S) if end.kind == "retry" else end.again_in_s)

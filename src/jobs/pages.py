@@ -7,6 +7,7 @@ from loguru import logger
 from ..clients.pancake.models import Page
 from ..deps import Deps
 from ..engine.job import Job, Outcome
+from ..rules.coverage import Mode
 from ..store.pages import PageRow
 from .customers import SYNC_PAGE
 
@@ -14,7 +15,7 @@ from .customers import SYNC_PAGE
 async def sync_pages(deps: Deps, start_new: bool = False) -> str:
     """Store the pages of the account and of PANCAKE_PAGE_TOKENS. Safe to repeat.
 
-    With `start_new`, the history and the news of pages met for the first time are fetched at once.
+    With `start_new`, the customers of pages met for the first time are fetched at once.
     """
     named = list(deps.settings.pancake.page_tokens)
     listed: list[PageRow] = []
@@ -34,10 +35,11 @@ async def sync_pages(deps: Deps, start_new: bool = False) -> str:
 
 
 async def _start(deps: Deps, page_ids: list[str]) -> None:
+    """A backfill of a page without a state reads the newest rows too, so one pass brings everything once."""
+    mode: Mode = "incremental" if deps.settings.schedules.sync_customers_backfill == "off" else "backfill"
     to_sync = await deps.pages.to_sync(deps.settings.pancake.page_ids)
     for page_id in (page_id for page_id in page_ids if page_id in to_sync):
-        await SYNC_PAGE.spawn(deps, page_id=page_id, mode="incremental")
-        await SYNC_PAGE.spawn(deps, page_id=page_id, mode="backfill")
+        await SYNC_PAGE.spawn(deps, page_id=page_id, mode=mode)
 
 
 def _row(page: Page, raw: dict[str, Any]) -> PageRow:

@@ -23,6 +23,7 @@ STEP_GROWTH = 3.0  # ... and each clean one makes the next so much longer, up to
 DECREASE = 0.5
 MARGIN = 0.965  # of a limit seen from outside: pacing is never exact
 LATENESS = 0.98  # what a refusal at a rate long seen good costs: mostly one call came late and met the next ones
+CERTAIN = 2  # refusals in a row: the window was emptied before the next one, so that one counts right
 BELIEVED_IN_A_ROW = 4
 SPARE_S = 0.1 * WINDOW_S  # left out besides, so that a limiter that counts refused calls too forgets them
 
@@ -59,8 +60,8 @@ def refused(state: RateState, now: float, passed: int, *, version: int, paced: f
     rate = min(paced, state.rate)  # a try may have begun while the answer was on its way
     proven = state.good if state.good < rate / 1.01 else 0.0
     believed = passed > 0 and state.streak < BELIEVED_IN_A_ROW
-    if state.good >= rate and not state.streak:
-        target = rate * LATENESS
+    if rate <= state.good or 0 < state.streak < CERTAIN:
+        target = max(proven, rate * LATENESS)
     elif believed:
         target = max(proven, min(passed * MARGIN, rate / (1 + FIRST_STEP)))
     else:

@@ -1,9 +1,10 @@
-"""The state of a sync in a real MongoDB: writers at the same time lose nothing, and a writer that dies leaves it whole."""
+"""The state of a sync in a real MongoDB: writers at once lose nothing, and one that dies leaves it whole."""
 
 import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -111,6 +112,6 @@ async def test_marks_are_those_of_the_pages_that_were_read(database: Database) -
     """Pages without a mark, and other streams, are left out."""
     states = SyncStates(database)
     for stream, page_id, end in (("customers", "1", 9), ("customers", "2", 99), ("posts", "1", 50)):
-        await states.change(stream, page_id, lambda _, end=end: Coverage(settled=((0, end),)))
+        await states.change(stream, page_id, partial(replace, settled=((0, end),)))
     await states.change("customers", "3", lambda state: replace(state, initial_from=5))
     assert await states.marks("customers") == {"1": 9, "2": 99}

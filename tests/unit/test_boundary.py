@@ -1,7 +1,6 @@
 """Where a job's exceptions become decisions: done, again, later, dead. Also a job's arguments, and the wire."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any, Literal, cast
 
@@ -224,10 +223,7 @@ async def test_a_wrong_argument_is_dead_with_a_line_that_says_how_to_call(argume
 async def test_no_secret_is_kept(error: Exception) -> None:
     """Dead letters are read by people and copied into mails."""
     letters = Letters()
-    try:
-        raise ConnectionError(URL)
-    except ConnectionError as cause:
-        error.__cause__ = cause
+    error.__cause__ = ConnectionError(URL)
     end = await ran(failing(error), letters, attempt=5)
     assert SECRET not in end.error
     assert SECRET not in repr(letters.kept)

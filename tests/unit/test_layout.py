@@ -22,7 +22,7 @@ FLOORS = (
     {"deps"},
     {"engine"},
     {"jobs"},
-    {"progress", "doctor"},
+    {"progress", "doctor", "runtime"},
     {"worker", "cli"},
     {"__main__"},
 )
@@ -179,7 +179,8 @@ def test_what_is_allowed_is_not_reported(path: str, line: str, tmp_path: Path) -
 def test_a_missing_docstring_is_found(tmp_path: Path) -> None:
     """Methods count as much as functions; private names and dunders do not."""
     (tmp_path / "x.py").write_text(
-        '"""Said."""\nclass A:\n    """Said."""\n    def b(self): ...\n    def _c(self): ...\n    def __len__(self): ...\n'
+        '"""Said."""\nclass A:\n    """Said."""\n'
+        "    def b(self): ...\n    def _c(self): ...\n    def __len__(self): ...\n"
     )
     (tmp_path / "y.py").write_text("async def d(): ...\n")
     assert undocumented(tmp_path) == ["x: A.b", "y", "y: d"]

@@ -110,8 +110,39 @@ def test_ordinary_sentences_are_left_alone(sentence: str) -> None:
 
 
 PIECES = st.sampled_from(
-    ["access_token", "token", "secret", "password", "api_key", "=", "%3D", ": ", '"', "'", "\\", "&", " ", "\n", ","]
-    + ["redis://", "mongodb://", "u", ":", "@", "/", "{", "}", "(", ")", "***", JWT, "eyJabcdefgh.", "x", "b'", "100"]
+    [
+        "access_token",
+        "token",
+        "secret",
+        "password",
+        "api_key",
+        "=",
+        "%3D",
+        ": ",
+        '"',
+        "'",
+        "\\",
+        "&",
+        " ",
+        "\n",
+        ",",
+        "redis://",
+        "mongodb://",
+        "u",
+        ":",
+        "@",
+        "/",
+        "{",
+        "}",
+        "(",
+        ")",
+        "***",
+        JWT,
+        "eyJabcdefgh.",
+        "x",
+        "b'",
+        "100",
+    ]
 )
 
 

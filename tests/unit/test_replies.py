@@ -122,8 +122,16 @@ def test_only_success_false_is_a_failure(body: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("retry_after", "seconds"),
-    [("7", 7.0), ("0", 0.0), ("1.5", 1.5), ("", None), ("soon", None), ("-3", None), ("1.2.3", None)]
-    + [("Wed, 21 Oct 2026 07:28:00 GMT", None)],
+    [
+        ("7", 7.0),
+        ("0", 0.0),
+        ("1.5", 1.5),
+        ("", None),
+        ("soon", None),
+        ("-3", None),
+        ("1.2.3", None),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", None),
+    ],
     ids=["whole", "zero", "fraction", "empty", "word", "negative", "nonsense", "date"],
 )
 @pytest.mark.parametrize(
