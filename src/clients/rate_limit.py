@@ -39,7 +39,7 @@ _STATE = tuple(field.name for field in fields(RateState))
 _WHOLE = ("version", "streak", "lowered")
 
 # KEYS: the key's hash, its list of slots (times when calls leave). ARGV: the ceiling, lead in seconds, slots kept,
-# seconds kept. Returns whether a slot was given, the slot, how long to wait for it or before asking again, and the hash.
+# seconds kept. Returns whether a slot was given, the slot, the wait until it or until asking again, and the hash.
 _TAKE = """
 local t = redis.call('TIME'); local now = tonumber(t[1]) + tonumber(t[2]) / 1e6
 if redis.call('HSETNX', KEYS[1], 'rate', ARGV[1]) == 1 then

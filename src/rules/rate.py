@@ -22,8 +22,8 @@ FIRST_STEP = 0.1  # of the rate: the first try after a hold ...
 STEP_GROWTH = 3.0  # ... and each clean one makes the next so much longer, up to a doubling of the rate
 DECREASE = 0.5
 MARGIN = 0.965  # of a limit seen from outside: pacing is never exact
-LATENESS = 0.98  # what a refusal at a rate long seen good costs: mostly one call came late and met the next ones
-CERTAIN = 2  # refusals in a row: the window was emptied before the next one, so that one counts right
+LATENESS = 0.98  # what a refusal costs where one call came late and met the next ones
+CERTAIN = 2  # refusals in a row after which the window was emptied: the next one counts right
 BELIEVED_IN_A_ROW = 4
 SPARE_S = 0.1 * WINDOW_S  # left out besides, so that a limiter that counts refused calls too forgets them
 
@@ -53,7 +53,9 @@ class RateState:
 def refused(state: RateState, now: float, passed: int, *, version: int, paced: float) -> RateState:
     """After a refusal of a call that the rate `paced` (calls per second) of `version` spaced.
 
-    `passed`: calls that went through in the `COUNTED_S` before it. Returns `state` itself where the refusal is no news.
+    `passed`: calls that went through in the `COUNTED_S` before it. They are the limit where the rate was a try; at a
+    rate long seen good it is mostly one late call, and the count is believed only when it goes on (`pause_s`).
+    Returns `state` itself where the refusal is no news.
     """
     if version < state.lowered:
         return state
