@@ -3,6 +3,7 @@
 Every line passes `redact` as its last step, tracebacks included, so no caller can leak a token by carelessness.
 """
 
+import json
 import logging
 import sys
 import traceback
@@ -24,7 +25,11 @@ ROTATION, FILES_KEPT = "20 MB", 10
 
 class _Forward(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        logger.opt(depth=6, exception=record.exc_info).log(record.levelname, "{}", record.getMessage())
+        try:
+            level: str | int = logger.level(record.levelname).name
+        except ValueError:  # a level of the library's own
+            level = record.levelno
+        logger.opt(depth=6, exception=record.exc_info).log(level, "{}", record.getMessage())
 
 
 def configure_logging(
@@ -84,11 +89,25 @@ def _as_json(record: "Record") -> str:
     }
     if problem and problem.value:
         line["exception"] = redact("".join(traceback.format_exception(problem.value)))
-    return orjson.dumps(line, default=lambda value: redact(str(value))).decode() + "\n"
+    return _dump(line) + "\n"
 
 
 def _clean(value: object) -> object:
-    return redact(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, dict):
+        return {str(key): _clean(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(part) for part in value]
+    return value
+
+
+def _dump(line: dict[str, Any]) -> str:
+    """One line of JSON, whatever it holds: a log line must not be lost for a number too large or half a character."""
+    try:
+        return orjson.dumps(line, default=lambda value: redact(str(value))).decode()
+    except TypeError:
+        return json.dumps(line, default=lambda value: redact(str(value)))
 
 
 def _text_lines(write: Callable[[str], object]) -> Callable[["Message"], None]:

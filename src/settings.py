@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
+from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -46,10 +47,18 @@ def _zone(name: str) -> str:
 
 
 def _url(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if not _is_address(value, "http", "https"):
         raise ValueError("is not an address like https://pages.fm/api")
     return value.rstrip("/")
+
+
+def _is_address(value: str, *schemes: str) -> bool:
+    """Whether somebody could be called there: a scheme, a host, and a port that is a number where there is one."""
+    try:
+        parts = urlsplit(value)
+        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
@@ -97,8 +106,9 @@ class RedisSettings(_Group, env_prefix="REDIS_"):
     @field_validator("url")
     @classmethod
     def _has_scheme(cls, value: SecretStr | None) -> SecretStr | None:
-        if value and urlsplit(value.get_secret_value()).scheme not in ("redis", "rediss", "unix"):
-            raise ValueError("is not an address like redis://localhost:6379/0")
+        url = value.get_secret_value() if value else "unix:"
+        if not (url.startswith("unix:") or _is_address(url, "redis", "rediss")):
+            raise ValueError("is not an address like redis://localhost:6379/0; write / in a password as %2F")
         return value
 
     @field_validator("sentinels")
@@ -135,8 +145,11 @@ class MongoSettings(_Group, env_prefix="MONGODB_"):
     @field_validator("uri")
     @classmethod
     def _has_scheme(cls, value: SecretStr) -> SecretStr:
-        if urlsplit(value.get_secret_value()).scheme not in ("mongodb", "mongodb+srv"):
-            raise ValueError("is not an address like mongodb://localhost:27017")
+        uri = value.get_secret_value()
+        # several hosts may stand there, so only the first is looked at; a / in a password would end the hosts early
+        first = uri.partition(",")[0] if "," in uri.partition("?")[0] else uri
+        if not _is_address(first, "mongodb", "mongodb+srv") or "@" in urlsplit(uri).path:
+            raise ValueError("is not an address like mongodb://localhost:27017; write / in a password as %2F")
         return value
 
     @property
@@ -211,7 +224,7 @@ class Settings:
         self.pancake: PancakeSettings = group(PancakeSettings)
         self.sync: SyncSettings = group(SyncSettings)
         self.schedules: ScheduleSettings = group(ScheduleSettings)
-        faults.extend(_unknown_schedules())
+        faults.extend(_unknown_schedules(env_file))
         if faults:
             raise Misuse("\n".join(sorted(faults)))
 
@@ -240,11 +253,12 @@ def _lines(kind: type[_Group], error: ValidationError) -> list[str]:
     return lines
 
 
-def _unknown_schedules() -> list[str]:
+def _unknown_schedules(env_file: Path | None) -> list[str]:
     """A misspelt schedule would silently never run. Turning `off` what is not there harms nobody."""
+    given = {**(dotenv_values(env_file) if env_file else {}), **os.environ}
     known = {_variable(ScheduleSettings, name) for name in ScheduleSettings.model_fields}
     return [
         f"{name}: there is no scheduled job of that name; there are {', '.join(sorted(known))}"
-        for name, value in os.environ.items()
-        if name.startswith("SCHEDULE_") and name not in known and value.strip().lower() not in ("", "off")
+        for name, value in given.items()
+        if name.startswith("SCHEDULE_") and name not in known and (value or "").strip().lower() not in ("", "off")
     ]

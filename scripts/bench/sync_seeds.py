@@ -10,6 +10,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
+import statistics
 import sys
 import time
 from collections.abc import Iterator
@@ -81,7 +82,8 @@ def _table(results: dict[Algorithm, list[Verdict]], seconds: float) -> None:
         lines[name] = [sum(getattr(verdict, name) for verdict in found) for found in results.values()]
     for name, numbers in lines.items():
         print(f"{name.replace('_', ' '):>20}" + "".join(f"{number:>12,}" for number in numbers))
-    print(f"\n{seconds:.0f} s")
+    spent = [verdict.seconds for found in results.values() for verdict in found]
+    print(f"\n{seconds:.0f} s; the slowest seed {max(spent):.0f} s, the middle one {statistics.median(spent):.0f} s")
 
 
 def _run(algorithms: list[Algorithm], seeds: range, parallel: int, *, with_examples: bool) -> bool:

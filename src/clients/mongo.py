@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
+from bson.errors import InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
-from pymongo.errors import AutoReconnect, ConfigurationError, OperationFailure, PyMongoError
+from pymongo.errors import AutoReconnect, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from ..errors import Permanent, Transient
 from ..settings import MongoSettings
@@ -27,6 +28,8 @@ _UNAUTHORIZED = (13, 18)  # MongoDB's error codes Unauthorized and Authenticatio
 OUTAGES = (AutoReconnect,)
 #: Everything the driver raises on purpose.
 FAILURES = (PyMongoError,)
+#: What the driver raises while it encodes a document that BSON cannot hold.
+UNENCODABLE = (InvalidDocument, DocumentTooLarge, OverflowError, UnicodeEncodeError, TypeError, ValueError)
 
 
 @asynccontextmanager

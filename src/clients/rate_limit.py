@@ -28,6 +28,10 @@ LONGEST_PAUSE_S = 1800.0  # more is not believed of a Retry-After; a longer paus
 KEPT_S = 3600  # what is known of a limit is forgotten after an hour without calls; longer than any pause
 SLOTS_KEPT = 256  # enough to count a second back from a call that was answered late
 LEAD_S = 0.05  # a slot is given this long before it comes: what timers and answers are late delays no later call
+LATE_S = (
+    0.1  # a process that had no time to use its slot until then asks for another: late calls meet the next ones ...
+)
+LATE_TRIES = 3  # ... unless it is always late
 CAREFUL_PART = 0.125  # of the last known rate, per process, while Redis is away: eight processes together keep it
 OWN_HASTE = 1.2  # a process' own pace, of the set rate: exactly the set rate would lose what each timer is late
 REDIS_ANSWERS_S = 2.0
@@ -179,6 +183,7 @@ class RateLimiter:
         return None
 
     async def _shared(self, key: str) -> Permit:
+        missed = 0
         while True:
             asked_at = time.monotonic()
             async with _in_time():
@@ -190,9 +195,11 @@ class RateLimiter:
                 if granted:
                     await self._apply(key, state, advanced(state, float(slot), calls, self._ceiling))
             # from the asking on: what the answer and the change took is over
-            await self._sleep(key, asked_at + float(wait) - time.monotonic())
-            if granted:
+            due_at = asked_at + float(wait)
+            await self._sleep(key, due_at - time.monotonic())
+            if granted and (time.monotonic() - due_at <= LATE_S or missed == LATE_TRIES):
                 return Permit(state.version, slot.decode(), min(state.rate, self._ceiling))
+            missed += granted
 
     async def _lower(self, key: str, permit: Permit, wanted_s: float) -> None:
         for _ in range(CONFLICTS):

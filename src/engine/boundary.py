@@ -86,11 +86,13 @@ async def _keep(
     job: Job[Any], deps: Deps, arguments: dict[str, Any], error: Exception, text: str, *, job_id: str, attempt: int
 ) -> None:
     trace = redact("".join(traceback.format_exception(error)))[-TRACEBACK_KEPT:]
+    letter: dict[str, Any] = {"job": job.name, "job_id": job_id, "error": text, "traceback": trace, "attempts": attempt}
     try:
-        await deps.dead_letters.add_job(
-            job=job.name, job_id=job_id, arguments=arguments, error=text, traceback=trace, attempts=attempt
-        )
-    except mongo.FAILURES as e:
+        try:
+            await deps.dead_letters.add_job(arguments=arguments, **letter)
+        except mongo.UNENCODABLE:
+            await deps.dead_letters.add_job(arguments={"shown": ascii(arguments)}, **letter)
+    except (*mongo.FAILURES, *mongo.UNENCODABLE) as e:
         logger.error("dead letter could not be written", error=text, because=type(e).__name__, arguments=arguments)
 
 

@@ -27,7 +27,10 @@ def deserialize(data: bytes) -> dict[str, Any]:
         raise ValueError("not a job of this version")
     result = job.get("r")
     if isinstance(result, dict) and "__error__" in result:
-        job["r"] = JobError(": ".join(result["__error__"]))
+        parts = result["__error__"]
+        if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+            raise ValueError("not an error of this version")
+        job["r"] = JobError(": ".join(parts))
     return job
 
 

@@ -48,5 +48,7 @@ async def one_pass(deps: Deps, stream: Stream, page_id: str, mode: Mode) -> Outc
         set_aside=done.set_aside,
         suspected=done.suspected,
         deleted=done.deleted,
+        audited=done.audited,
+        lost=done.lost,
         mark=done.mark,
     )

@@ -18,9 +18,9 @@ def wait_s(
     """Seconds to wait after failed `attempt` (1-based).
 
     Full jitter: anything from 0 to `base_s` doubled per attempt, at most `cap_s` (M. Brooker, "Exponential Backoff
-    And Jitter", AWS Architecture Blog, 2015). A hint of the other side (`Retry-After`) is never undercut and is
-    stretched by up to a fifth. `random` gives 0 <= x < 1.
+    And Jitter", AWS Architecture Blog, 2015). A hint of the other side (`Retry-After`) is never undercut, whatever
+    the cap, and is stretched by up to a fifth. `random` gives 0 <= x < 1.
     """
     if hint_s is not None:
-        return min(hint_s, cap_s) * (1 + JITTER_SPAN * random())
+        return hint_s * (1 + JITTER_SPAN * random())
     return random() * min(base_s * 2.0 ** min(attempt, 32), cap_s)

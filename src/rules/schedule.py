@@ -57,7 +57,7 @@ class Cron:
 
     def next_after(self, instant: datetime) -> datetime:
         """The first tick later than `instant`, by the rule in the module's docstring."""
-        at = instant.astimezone(UTC)
+        at = instant.astimezone(UTC).replace(microsecond=0)  # ticks stand on whole seconds
         while True:
             offset = _offset(at, self.zone)
             tick = (self._next_wall((at + offset).replace(tzinfo=None)) - offset).replace(tzinfo=UTC)

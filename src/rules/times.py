@@ -14,7 +14,7 @@ def in_utc(moment: datetime) -> datetime:
 
 def unix_seconds(moment: datetime) -> int:
     """Whole Unix seconds, rounded down. Raises ValueError before 1970: nothing on Pancake is that old."""
-    seconds = int(moment.timestamp() // 1)
+    seconds = int(moment.replace(microsecond=0).timestamp())
     if seconds < 0:
         raise ValueError(f"{moment:%Y-%m-%d} lies before 1970")
     return seconds

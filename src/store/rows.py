@@ -11,18 +11,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from bson.errors import InvalidDocument
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
-from pymongo.errors import BulkWriteError, DocumentTooLarge
+from pymongo.errors import BulkWriteError, OperationFailure
 
-from ..clients.mongo import Collection, Document
+from ..clients.mongo import UNENCODABLE, Collection, Document
 
 _DUPLICATE_KEY = 11000
 #: Server codes that speak of one document: BadValue, TypeMismatch, InvalidBSON, dollar-prefixed, dotted or empty field
 #: name, immutable or invalid _id, validation failure, object too large, nested too deep, unindexable value.
 _ROW_CODES = frozenset({2, 9, 14, 15, 22, 52, 53, 55, 56, 57, 66, 121, 10334, 17280, 16755})
-#: What the driver raises while it encodes a document that BSON cannot hold.
-_UNENCODABLE = (InvalidDocument, DocumentTooLarge, OverflowError, UnicodeEncodeError, TypeError, ValueError)
 
 
 @dataclass(slots=True)
@@ -59,7 +56,9 @@ class RowStore:
             return Stored()
         try:
             return await self._bulk(rows, range(len(rows)), asked_at)
-        except _UNENCODABLE:
+        except (*UNENCODABLE, OperationFailure) as e:
+            if not _is_one_rows_fault(e):
+                raise
             return await self._one_by_one(rows, asked_at)
 
     async def forget_missing(self, page_id: str, sweep_started_at: datetime, now: datetime) -> tuple[int, int]:
@@ -74,6 +73,11 @@ class RowStore:
         deleted = await self._collection.update_many(twice, {"$set": {"deletedAt": now}})
         suspected = await self._collection.update_many(once, {"$set": {"missingSince": sweep_started_at}})
         return suspected.modified_count, deleted.modified_count
+
+    async def count_current(self, rows: Sequence[Document]) -> int:
+        """How many of `rows` are stored in this version or a newer one."""
+        current = [{**self._key(row), self._order: {"$gte": row[self._order]}} for row in rows]
+        return int(await self._collection.count_documents({"$or": current})) if current else 0
 
     async def count(self, page_id: str) -> int:
         """How many rows of the page are stored and not deleted."""
@@ -138,10 +142,22 @@ class RowStore:
         for place in range(len(rows)):
             try:
                 one = await self._bulk(rows, [place], asked_at)
-            except _UNENCODABLE as e:
+            except (*UNENCODABLE, OperationFailure) as e:
+                if not _is_one_rows_fault(e):
+                    raise
                 total.refused.append((place, f"cannot be stored: {type(e).__name__}"))
                 continue
             total.written += one.written
             total.already_newer += one.already_newer
             total.refused += one.refused
         return total
+
+
+def _is_one_rows_fault(error: Exception) -> bool:
+    """Whether a whole batch was refused for one document: by the driver, or by the server before it looked at the rest.
+
+    A BulkWriteError that comes this far has a code that is no row's fault.
+    """
+    if isinstance(error, OperationFailure):
+        return not isinstance(error, BulkWriteError) and error.code in _ROW_CODES
+    return True

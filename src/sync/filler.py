@@ -159,13 +159,7 @@ class Filler:
         first = await self._ask(low, high)
         total = first.total
         for _ in range(WALKS):
-            size = max(len(first.rows), 1)
-            last = (
-                -(-total // size) + 1
-                if total is not None and self._total_counts_window
-                else await self._last_page(low, high)
-            )
-            for page_number in range(last, 0, -1):
+            for page_number in range(await self._end(low, high, total, len(first.rows)), 0, -1):
                 answer = await self._ask(low, high, page_number)
                 await self._store(answer)
             if answer.total is None or total is None or answer.total <= total:
@@ -174,8 +168,13 @@ class Filler:
             total = answer.total
         raise Transient(f"{self._stream.name} of page {self._page_id}: second {high} grows faster than it can be read")
 
-    async def _last_page(self, low: int, high: int) -> int:
-        """The number of the first empty page of a window whose size is not told."""
+    async def _end(self, low: int, high: int, total: int | None, page_size: int) -> int:
+        """A page number behind the last row of the window: by `total` where that is borne out, else by looking."""
+        if total is not None and self._total_counts_window:
+            last = -(-total // max(page_size, 1))
+            if last <= 1 or (await self._ask(low, high, last)).rows:
+                return last + 1
+            self._total_counts_window = False
         page_number = 2
         while (await self._ask(low, high, page_number)).rows:
             page_number += 1

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -46,6 +47,15 @@ class Batch:
     seconds: tuple[int, ...]
     written: int
     set_aside: int
+
+
+def readable(stream: Stream, page_id: str, rows: list[Any]) -> list[Document]:
+    """The documents of those rows that can be read."""
+    documents = []
+    for raw in rows:
+        with suppress(ValueError):
+            documents.append(stream.map_row(page_id, raw)[1])
+    return documents
 
 
 async def store_answer(stream: Stream, page_id: str, answer: Listing, dead_letters: DeadLetters) -> Batch:

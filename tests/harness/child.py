@@ -23,6 +23,7 @@ from src.engine.wire import deserialize, serialize
 from src.errors import ServiceError
 from src.jobs import ALL_JOBS
 from src.log import configure_logging
+from src.runtime import prepare_process
 from src.settings import load_settings
 from src.sync import passes
 from tests.harness import naive
@@ -69,6 +70,7 @@ def live(order: Order) -> int:
     """One life; returns its exit code."""
     os.environ.update(order.environment)
     configure_logging("CRITICAL", "text", stream=sys.stderr)
+    prepare_process()
     with (
         patch.object(client, "wait_s", lambda *_, **__: random.random() * RETRY_S),
         patch.object(passes, "CLOCKS_S", 0),

@@ -15,13 +15,16 @@ Sweeps = Literal["none", "by hand", "when due"]
 PAGES = 2
 HISTORY_DAYS, INITIAL_DAYS = 4.0, 1.0
 TIE_ROWS = 250  # more than two answers hold
+BELOW_NEWEST = 20  # rows above a run of malformed ones
 LAG_S = 20.0
 SETTLE_S, OVERLAP_S = 5, 300
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One seed. `kills` is how many times a worker is ended; `workers` how many work side by side."""
+    """One seed. `kills` is how many times a worker is ended; `workers` how many work side by side; `bad_run` of each
+    page's rows, one after the other, are malformed: more than an answer holds.
+    """
 
     seed: int
     customers: int
@@ -32,6 +35,7 @@ class Plan:
     workers: int
     sweeps: Sweeps
     has_storms: bool
+    bad_run: int
 
 
 def plan_of(seed: int) -> Plan:
@@ -68,6 +72,7 @@ def plan_of(seed: int) -> Plan:
         workers=rng.choice((1, 1, 2)),
         sweeps=sweeps,
         has_storms=rng.random() < 0.7,
+        bad_run=130 if rng.random() < 0.15 else 0,
     )
 
 
@@ -111,7 +116,7 @@ def world_of(plan: Plan) -> LiveWorld:
     """The world of a plan. It begins now, as worker and vendor agree on the time but for `clock_skew_s`."""
     switches = Switches()
     switches.update(plan.switches)
-    return LiveWorld(
+    world = LiveWorld(
         plan.seed,
         pages=PAGES,
         customers=plan.customers,
@@ -121,3 +126,8 @@ def world_of(plan: Plan) -> LiveWorld:
         rates=plan.rates,
         tie_rows=TIE_ROWS,
     )
+    for page in world.pages.values():
+        by_time = sorted(page.customers.latest.values(), key=lambda row: row.updated_us)
+        for row in by_time[-plan.bad_run - BELOW_NEWEST : -BELOW_NEWEST] if plan.bad_run else ():
+            row.kind = row.kind or "null_psid"
+    return world

@@ -15,7 +15,7 @@ from tests.harness.plan import LiveWorld, Plan, Sweeps
 from tests.harness.workers import Worker
 from tests.simulators.pancake import customers
 
-LONGEST_LIFE_CALLS = 70
+LONGEST_LIFE_CALLS = 45
 STORM_S = 0.25
 WRITER_LATE_S = 0.05
 #: Sorts of trouble and how often one comes, per call.

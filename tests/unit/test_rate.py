@@ -155,11 +155,15 @@ def test_a_refusal_that_comes_after_the_next_try_began_is_about_the_rate_of_its_
     assert refused(raised, 10.0, 5, version=2, paced=6.0).rate == pytest.approx(5 * rate.MARGIN)
 
 
-def test_one_late_call_costs_a_proven_rate_little_and_a_second_one_is_believed() -> None:
+def test_late_calls_cost_a_proven_rate_little_and_what_goes_on_is_believed() -> None:
+    """After the second refusal the window is left to empty itself, so the third one counts the new limit."""
     once = refused(RateState(5.0, good=5.0), 10.0, 1, version=0, paced=5.0)
     assert once.rate == pytest.approx(5.0 * rate.LATENESS)
-    again = refused(once, 10.5, 2, version=once.version, paced=once.rate)
-    assert again.rate == pytest.approx(2 * rate.MARGIN)
+    twice = refused(once, 10.5, 1, version=once.version, paced=once.rate)
+    assert twice.rate == pytest.approx(5.0 * rate.LATENESS**2)
+    assert pause_s(twice, 1, once.rate) > rate.WINDOW_S
+    thrice = refused(twice, 12.0, 2, version=twice.version, paced=twice.rate)
+    assert thrice.rate == pytest.approx(2 * rate.MARGIN)
 
 
 def test_refusals_that_counting_does_not_explain_halve_the_rate() -> None:

@@ -103,6 +103,14 @@ def test_the_next_tick_is_the_first_later_one_from_any_instant(
         assert found >= start + timedelta(days=DAYS)
 
 
+@pytest.mark.timeout(5)
+@pytest.mark.parametrize("before_ms", [1, 300, 999, 1_300, 1_999, 2_500, 180_300])
+def test_between_two_seconds_just_before_a_change_of_the_clocks(before_ms: int) -> None:
+    """A worker that starts in the last minutes before the clocks change finds its next tick, and does not hang."""
+    change = datetime(2026, 3, 29, 1, tzinfo=UTC)
+    assert parsed("*/5 * * * *", "Europe/Lisbon").next_after(change - timedelta(milliseconds=before_ms)) == change
+
+
 ANY_SCHEDULE = st.sampled_from(
     [
         *EXPRESSIONS,

@@ -24,6 +24,7 @@ from .tokens import PageTokens, TokenStore
 
 TRIES = 5
 CONNECT_S = 5.0
+LONGEST_HERE_S = 8.0  # between two tries of one call
 USER_KEY = "user"  # the rate limit's key for calls that concern no single page
 CUSTOMERS_PER_CALL = 100
 POSTS_PER_CALL = 30
@@ -174,10 +175,10 @@ class PancakeClient:
     ) -> None:
         if isinstance(e, RateLimited):
             await self._limiter.refused(key, permit, e.retry_after_s)
-        if last:
-            raise e
+        if last or (e.retry_after_s or 0) > LONGEST_HERE_S:
+            raise e  # a long pause is the job's to take, not to be slept away inside a call
         if not (isinstance(e, RateLimited) and permit):  # else the limiter holds the whole page back
-            await asyncio.sleep(wait_s(attempt, random.random, hint_s=e.retry_after_s, cap_s=8.0))
+            await asyncio.sleep(wait_s(attempt, random.random, hint_s=e.retry_after_s, cap_s=LONGEST_HERE_S))
 
     async def _send(self, method: str, path: str, params: Params) -> "_Reply":
         """The only place that touches the network."""

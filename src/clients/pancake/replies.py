@@ -51,11 +51,13 @@ def _failure(body: dict[str, Any], where: str, response: httpx.Response) -> Exce
         return Transient(f"{where}: Pancake failed without a code; its advice is to try again")
     if code == TOO_MANY:
         return RateLimited(f"{where}: too many calls (error_code 429)", retry_after_s=_retry_after_s(response))
+    if not isinstance(code, int):
+        return Permanent(f"{where}: refused with a code that is no number")
     if code in TOKEN_CODES:
         return TokenRejected(f"{where}: token refused (error_code {code})")
     if code in PAGE_CODES:
         return PageUnavailable(f"{where}: {PAGE_CODES[code]} (error_code {code})")
-    return Permanent(f"{where}: refused (error_code {str(code)[:20]})")
+    return Permanent(f"{where}: refused (error_code {code})")
 
 
 def _decode(response: httpx.Response, where: str) -> Any:
