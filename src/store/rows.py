@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import bson
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
@@ -56,10 +57,12 @@ class RowStore:
             return Stored()
         try:
             return await self._bulk(rows, range(len(rows)), asked_at)
-        except (*UNENCODABLE, OperationFailure) as e:
+        except UNENCODABLE:
+            return await self._without_unencodable(rows, asked_at)
+        except OperationFailure as e:
             if not _is_one_rows_fault(e):
                 raise
-            return await self._one_by_one(rows, asked_at)
+            return await self._one_by_one(rows, range(len(rows)), asked_at)
 
     async def forget_missing(self, page_id: str, sweep_started_at: datetime, now: datetime) -> tuple[int, int]:
         """After a full sweep: rows of the page it did not meet. Returns how many are suspected now, how many deleted.
@@ -136,10 +139,30 @@ class RowStore:
         alive: Any = {"$max": {"seenAt": asked_at}, "$unset": {"missingSince": "", "deletedAt": ""}}
         await self._collection.bulk_write([UpdateOne(self._key(row), alive) for row in rows], ordered=False)
 
-    async def _one_by_one(self, rows: Sequence[Document], asked_at: datetime) -> Stored:
-        """The driver refuses a whole batch for one row that BSON cannot hold; find that row."""
+    async def _without_unencodable(self, rows: Sequence[Document], asked_at: datetime) -> Stored:
+        """The driver refuses a whole batch for one row that BSON cannot hold: find it here, write the others."""
+        good: list[int] = []
+        refused: list[tuple[int, str]] = []
+        for place, row in enumerate(rows):
+            try:
+                bson.encode(row)
+            except UNENCODABLE as e:
+                refused.append((place, f"cannot be stored: {type(e).__name__}"))
+            else:
+                good.append(place)
+        try:
+            stored = await self._bulk(rows, good, asked_at) if good else Stored()
+        except OperationFailure as e:
+            if not _is_one_rows_fault(e):
+                raise
+            stored = await self._one_by_one(rows, good, asked_at)
+        stored.refused += refused
+        return stored
+
+    async def _one_by_one(self, rows: Sequence[Document], places: Sequence[int], asked_at: datetime) -> Stored:
+        """The server refuses a whole batch for one row that is too large or too deep; find that row."""
         total = Stored()
-        for place in range(len(rows)):
+        for place in places:
             try:
                 one = await self._bulk(rows, [place], asked_at)
             except (*UNENCODABLE, OperationFailure) as e:
@@ -154,7 +177,7 @@ class RowStore:
 
 
 def _is_one_rows_fault(error: Exception) -> bool:
-    """Whether a whole batch was refused for one document: by the driver, or by the server before it looked at the rest.
+    """Whether a whole batch was refused for one document: by the driver, or by the server before it read the rest.
 
     A BulkWriteError that comes this far has a code that is no row's fault.
     """

@@ -137,8 +137,10 @@ class Filler:
             return True
         second = await self._ask(low, high, page_number=2)
         await self._store(second)
-        self._total_counts_window = bool(second.rows)
-        return not second.rows
+        if second.rows or second.total is None or second.total <= len(answer.rows):
+            return False  # the page size is capped; or rows left meanwhile, and those of page 2 stand on page 1 now
+        self._total_counts_window = False
+        return True
 
     def _oldest(self, batch: Batch, answer: Listing, high: int) -> int | None:
         """The oldest second on the page, or None where no row of it can be read. Raises Malformed on disorder."""

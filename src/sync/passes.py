@@ -88,7 +88,9 @@ class PagePass:
         await self._fill(mode)
         if mode == "backfill" and self._filled.is_complete:
             state = await self._change(self._with_sweep_if_due)
-            if gaps(state, "sweep", 0, initial_s=0):
+            if (
+                state.sweep is not None and state.sweep.finished_at is None
+            ):  # also one that died with nothing left to read
                 await self._fill("sweep")
         if self._mode == "sweep" and self._filled.is_complete:
             await self._change(self._with_sweep_finished)
