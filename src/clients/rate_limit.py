@@ -28,9 +28,7 @@ LONGEST_PAUSE_S = 1800.0  # more is not believed of a Retry-After; a longer paus
 KEPT_S = 3600  # what is known of a limit is forgotten after an hour without calls; longer than any pause
 SLOTS_KEPT = 256  # enough to count a second back from a call that was answered late
 LEAD_S = 0.05  # a slot is given this long before it comes: what timers and answers are late delays no later call
-LATE_S = (
-    0.1  # a process that had no time to use its slot until then asks for another: late calls meet the next ones ...
-)
+LATE_S = 0.1  # a process that uses its slot later than this asks for another: late calls meet the next ones ...
 LATE_TRIES = 3  # ... unless it is always late
 CAREFUL_PART = 0.125  # of the last known rate, per process, while Redis is away: eight processes together keep it
 OWN_HASTE = 1.2  # a process' own pace, of the set rate: exactly the set rate would lose what each timer is late
@@ -268,8 +266,7 @@ class RateLimiter:
 async def _in_time() -> AsyncIterator[None]:
     """Bounds what Redis takes to answer (TimeoutError), and loses no cancellation that comes meanwhile.
 
-    redis-py sends with asyncio.wait_for where it has a socket timeout, and that drops a cancellation that comes as the
-    command goes out (python/cpython#86296, mended in 3.12): the task would then go on for ever.
+    A connection with a socket timeout of redis-py's own may drop one, see `clients.redis`; ours has none, yours may.
     """
     task = asyncio.current_task()
     cancelled_before = task.cancelling() if task else 0

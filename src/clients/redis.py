@@ -1,5 +1,6 @@
 """Redis: one way to open a connection, for arq's queue and for what processes share."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,7 +24,7 @@ from redis.exceptions import (
 from ..errors import Permanent, Transient
 from ..settings import RedisSettings
 
-CALL_S = 5.0  # for one command
+CALL_S = 5.0  # for one question
 CONNECT_S = 2.0
 START_RETRIES = 2
 JOB_KEPT_MS = 30 * 86_400_000  # how long an undelivered job waits in Redis
@@ -55,6 +56,11 @@ def arq_settings(settings: RedisSettings) -> ArqSettings:
     return found
 
 
+def in_time() -> asyncio.Timeout:
+    """`async with in_time():` bounds what is asked of Redis inside by `CALL_S`; raises TimeoutError."""
+    return asyncio.timeout(CALL_S)
+
+
 async def be_patient(redis: ArqRedis) -> None:
     """Let arq's own connection outlast an outage; call it once, while no command is under way.
 
@@ -84,7 +90,8 @@ async def open_redis(settings: RedisSettings, **arq_options: Any) -> AsyncIterat
 async def ping(redis: ArqRedis, shown: str) -> None:
     """One round trip. Raises Transient or Permanent with a line that says what to do."""
     try:
-        await redis.ping()
+        async with in_time():
+            await redis.ping()
     except (AuthenticationError, ResponseError) as e:
         raise Permanent(f"Redis at {shown} refuses the password: check REDIS_URL or REDIS_PASSWORD") from e
     except (RedisError, OSError) as e:
@@ -92,8 +99,9 @@ async def ping(redis: ArqRedis, shown: str) -> None:
 
 
 def _connect(settings: RedisSettings, arq_options: dict[str, Any]) -> ArqRedis:
+    # no socket_timeout: redis-py would send with asyncio.wait_for, which before Python 3.12 can drop a cancellation that
+    # comes as the command goes out (python/cpython#86296), and a job told to stop would go on; callers use `in_time`
     options: dict[str, Any] = {
-        "socket_timeout": CALL_S,
         "socket_connect_timeout": CONNECT_S,
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 3),
         **_RETRY,

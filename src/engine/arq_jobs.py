@@ -14,6 +14,7 @@ from arq.cron import CronJob as ArqCronJob
 from arq.worker import Function
 from loguru import logger
 
+from ..clients.redis import in_time
 from ..deps import Deps
 from ..rules.schedule import Schedule, parse_schedule
 from .boundary import run_job
@@ -35,7 +36,7 @@ ATTEMPTS = "folkform:attempts:"
 def arq_function(job: Job[Any], default_timeout_s: float) -> Function:
     """`job` as arq runs it: retried and snoozed by raising arq's Retry, with our own count of attempts."""
 
-    async def run(ctx: Ctx, **arguments: Any) -> str:
+    async def run(ctx: Ctx, *args: Any, **kwargs: Any) -> str:
         deps: Deps = ctx["deps"]
         running: Running = ctx["running"]
         job_id: str = ctx["job_id"]
@@ -43,7 +44,7 @@ def arq_function(job: Job[Any], default_timeout_s: float) -> Function:
         with running.tracked(job_id):
             await running.renew(job_id)
             attempt = int(await deps.redis.get(key) or 0) + 1
-            end = await run_job(job, deps, arguments, job_id=job_id, attempt=attempt)
+            end = await run_job(job, deps, job.named(args, kwargs), job_id=job_id, attempt=attempt)
             if end.kind == "retry":
                 await deps.redis.set(key, attempt, ex=ATTEMPTS_KEPT_S)
                 raise Retry(defer=end.again_in_s)
@@ -66,7 +67,8 @@ def arq_function(job: Job[Any], default_timeout_s: float) -> Function:
 
 async def enqueue(deps: Deps, name: str, unique_key: str | None, arguments: dict[str, Any]) -> bool:
     """Put a job into arq's queue; False where one with the same key already waits or runs."""
-    return await deps.redis.enqueue_job(name, _job_id=unique_key, **arguments) is not None
+    async with in_time():
+        return await deps.redis.enqueue_job(name, _job_id=unique_key, **arguments) is not None
 
 
 class CronJob(ArqCronJob):

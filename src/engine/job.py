@@ -58,6 +58,11 @@ class Job(Generic[P]):
         """The arguments by name."""
         return dict(self._signature.bind(*args, **kwargs).arguments)
 
+    def named(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Arguments by name as any arq client may have sent them; too many are given names that `checked` refuses."""
+        names = [*self._signature.parameters, *(f"argument_{number}" for number in range(1, len(args) + 1))]
+        return {**dict(zip(names, args, strict=False)), **kwargs}
+
     def checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """`arguments` as the coroutine's types have it (`"7"` becomes 7). Raises Misuse, saying how to call it."""
         fields: dict[str, Any] = {

@@ -10,6 +10,8 @@ from arq.constants import in_progress_key_prefix
 from loguru import logger
 from redis.exceptions import RedisError
 
+from ..clients.redis import in_time
+
 
 class Running:
     """The jobs running in this process.
@@ -43,7 +45,7 @@ class Running:
         """Renew the leases of these jobs, or of all; a Redis that is away is tried again at the next turn."""
         lease_ms = int(self._lease_s * 1000)
         try:
-            async with self._redis.pipeline(transaction=False) as pipe:
+            async with in_time(), self._redis.pipeline(transaction=False) as pipe:
                 for job_id in job_ids or tuple(self._tasks):
                     pipe.pexpire(in_progress_key_prefix + job_id, lease_ms)
                 await pipe.execute()

@@ -130,6 +130,8 @@ async def _pass(deps: Deps, order: Order, page_id: str, mode: str) -> bool:
 
 async def _job(deps: Deps, name: str, **arguments: str) -> bool:
     ran = await run_to_end(ALL_JOBS, deps, name, dict(arguments), sleep=lambda _: asyncio.sleep(RETRY_S))
+    if lost := getattr(ran.end.outcome, "details", {}).get("lost"):
+        say(f"audit {lost}")
     return ran.is_ok
 
 

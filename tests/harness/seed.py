@@ -147,6 +147,8 @@ class Run:
             if self._plan.sweeps != "none":
                 await self._sweep()
         self.bugs += ["a worker asked to end did not"] * sum(worker.overstayed for worker in self._workers)
+        if lost := sum(worker.audit_lost for worker in self._workers):
+            self.bugs.append(f"audits found {lost} rows that were not stored (and stored them)")
 
     async def _sweep(self) -> None:
         """Changes that no stamp tells of, and deletions: full sweeps have to find both."""

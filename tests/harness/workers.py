@@ -36,7 +36,7 @@ class Order:
 
 
 class Worker:
-    """One worker, life after life. `passes` are those that came to their end."""
+    """One worker, life after life. `passes` are those that came to their end; `audit_lost` what their audits missed."""
 
     KILL, TERM = signal.SIGKILL, signal.SIGTERM
 
@@ -46,6 +46,7 @@ class Worker:
         self.pid: int | None = None
         self.ended: asyncio.Task[int] | None = None
         self.passes = 0
+        self.audit_lost = 0
         self.overstayed = 0
 
     @property
@@ -93,6 +94,7 @@ class Worker:
             if word == "end":
                 break
             self.passes += word == "pass"
+            self.audit_lost += int(number) if word == "audit" else 0
         self.pid = None
         if self._stuck:
             self._stuck.cancel()
