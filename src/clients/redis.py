@@ -99,8 +99,8 @@ async def ping(redis: ArqRedis, shown: str) -> None:
 
 
 def _connect(settings: RedisSettings, arq_options: dict[str, Any]) -> ArqRedis:
-    # no socket_timeout: redis-py would send with asyncio.wait_for, which before Python 3.12 can drop a cancellation that
-    # comes as the command goes out (python/cpython#86296), and a job told to stop would go on; callers use `in_time`
+    # no socket_timeout: redis-py would send with asyncio.wait_for, which before Python 3.12 can drop a cancellation
+    # that comes as the command goes out (python/cpython#86296), and a job told to stop would go on; use `in_time`
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_S,
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 3),

@@ -5,6 +5,7 @@ stand above ours: past them it would drop a job without calling us.
 """
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +15,7 @@ from arq.cron import CronJob as ArqCronJob
 from arq.worker import Function
 from loguru import logger
 
-from ..clients.redis import in_time
+from ..clients.redis import OUTAGES, in_time
 from ..deps import Deps
 from ..rules.schedule import Schedule, parse_schedule
 from .boundary import run_job
@@ -28,6 +29,7 @@ ARQ_TRIES = 1_000_000
 RESULT_KEPT_S = 60
 CRON_TIMEOUT_S = 10.0  # a tick only enqueues
 ATTEMPTS_KEPT_S = 7 * 86_400
+REDIS_BACK_S = 5.0
 STALL = timedelta(seconds=30)  # a tick later than this was missed; of several missed ones the last counts
 CATCH_UP = timedelta(hours=12)  # schedules with a longer period make up one missed tick when a worker starts
 ATTEMPTS = "folkform:attempts:"
@@ -43,14 +45,13 @@ def arq_function(job: Job[Any], default_timeout_s: float) -> Function:
         key = ATTEMPTS + job_id
         with running.tracked(job_id):
             await running.renew(job_id)
-            attempt = int(await deps.redis.get(key) or 0) + 1
+            attempt = await _attempts(deps, key) + 1
             end = await run_job(job, deps, job.named(args, kwargs), job_id=job_id, attempt=attempt)
-            if end.kind == "retry":
-                await deps.redis.set(key, attempt, ex=ATTEMPTS_KEPT_S)
-                raise Retry(defer=end.again_in_s)
             if end.kind == "snoozed":
                 raise Retry(defer=end.again_in_s)
-            await deps.redis.delete(key)
+            await _set_attempts(deps, key, attempt if end.kind == "retry" else 0)
+            if end.kind == "retry":
+                raise Retry(defer=end.again_in_s)
             if end.kind == "dead":
                 raise JobError(end.error)
             return end.outcome
@@ -63,6 +64,25 @@ def arq_function(job: Job[Any], default_timeout_s: float) -> Function:
         keep_result=0 if job.unique_key else RESULT_KEPT_S,
         max_tries=ARQ_TRIES,
     )
+
+
+async def _attempts(deps: Deps, key: str) -> int:
+    """How many attempts of the job failed so far. A Redis that is away is no failure of the job: it runs later."""
+    try:
+        async with in_time():
+            return int(await deps.redis.get(key) or 0)
+    except (*OUTAGES, TimeoutError) as e:
+        raise Retry(defer=REDIS_BACK_S) from e
+
+
+async def _set_attempts(deps: Deps, key: str, attempts: int) -> None:
+    """Not known to Redis, one attempt more is made: better than one less."""
+    with suppress(*OUTAGES, TimeoutError):
+        async with in_time():
+            if attempts:
+                await deps.redis.set(key, attempts, ex=ATTEMPTS_KEPT_S)
+            else:
+                await deps.redis.delete(key)
 
 
 async def enqueue(deps: Deps, name: str, unique_key: str | None, arguments: dict[str, Any]) -> bool:
