@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn, TypeVar
 import orjson
 import typer
 
+from .clients import mongo, redis
 from .deps import Deps, open_deps
 from .doctor import examine
 from .engine.inline import Ran, run_to_end
@@ -51,8 +52,11 @@ def run(
     async def work(deps: Deps) -> Ran:
         return await run_to_end(ALL_JOBS, deps, job, arguments, max_tries=PERSON_TRIES)
 
-    ran = _with_deps(work, level="WARNING")
-    sys.stdout.write(orjson.dumps(ran.report()).decode() + "\n")
+    def failed(error: str) -> None:
+        _print({"job": job, "outcome": "failed", "error": error})
+
+    ran = _with_deps(work, level="WARNING", on_failure=failed)
+    _print(ran.report())
     raise typer.Exit(0 if ran.is_ok else FAILED)
 
 
@@ -123,7 +127,13 @@ def _settings() -> Settings:
         _stop(f"the settings are wrong:\n{e}", FAILED)
 
 
-def _with_deps(work: Callable[[Deps], Coroutine[Any, Any, T]], *, level: str) -> T:
+def _print(report: dict[str, Any]) -> None:
+    sys.stdout.write(orjson.dumps(report).decode() + "\n")
+
+
+def _with_deps(
+    work: Callable[[Deps], Coroutine[Any, Any, T]], *, level: str, on_failure: Callable[[str], None] = lambda _: None
+) -> T:
     """Run `work` with everything open; Ctrl-C lets a pass save how far it came. Our errors become one line."""
     settings = _settings()
     configure_logging(level, settings.service.log_format)
@@ -138,7 +148,12 @@ def _with_deps(work: Callable[[Deps], Coroutine[Any, Any, T]], *, level: str) ->
     except Misuse as e:
         _stop(str(e), WRONG_CALL)
     except ServiceError as e:
+        on_failure(str(e))
         _stop(str(e), FAILED)
+    except (*mongo.FAILURES, *redis.OUTAGES) as e:
+        line = f"{type(e).__name__}: MongoDB at {settings.mongo.shown} or Redis at {settings.redis.shown} went away"
+        on_failure(line)
+        _stop(line, FAILED)
     except KeyboardInterrupt:
         _stop("stopped; what was read is kept, and the next run goes on from there", 130)
 

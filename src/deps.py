@@ -3,18 +3,21 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx
 from arq.connections import ArqRedis
-from redis.asyncio.lock import Lock
+from redis.exceptions import LockError
 
+from .clients import mongo
 from .clients.mongo import Database, open_database
 from .clients.pancake.client import PancakeClient, open_pancake
 from .clients.rate_limit import RateLimiter
-from .clients.redis import open_redis
+from .clients.redis import OUTAGES, open_redis
+from .errors import Permanent, Transient
 from .settings import Settings
 from .store.customers import customers
 from .store.dead_letters import DeadLetters
@@ -56,9 +59,15 @@ class Deps:
 
 @asynccontextmanager
 async def open_deps(
-    settings: Settings, *, transport: httpx.AsyncBaseTransport | None = None, **arq_options: Any
+    settings: Settings,
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    may_mint: bool = True,
+    **arq_options: Any,
 ) -> AsyncIterator[Deps]:
     """Connect to everything and create the indexes. `transport` stands in for Pancake in tests.
+
+    Without `may_mint` no page token is made whatever the settings allow: for who only looks.
 
     Raises Transient or Permanent, with a line that says what to do, when Redis or MongoDB cannot be used.
     """
@@ -67,15 +76,14 @@ async def open_deps(
         database = await stack.enter_async_context(open_database(settings.mongo))
         pages, customer_rows = Pages(database), customers(database)
         dead_letters, schedules = DeadLetters(database), Schedules(database)
-        for store in (pages, customer_rows, dead_letters, schedules):
-            await store.ensure_indexes()
-        limiter = RateLimiter(redis, settings.pancake.max_calls_per_second)
+        await _ensure_indexes(settings, pages, customer_rows, dead_letters, schedules)
+        pancake_settings = settings.pancake
+        limiter = RateLimiter(redis, pancake_settings.max_calls_per_second)
 
-        def mint_lock(page_id: str) -> Lock:
-            return redis.lock(f"folkform:mint:{page_id}", timeout=MINT_LOCK_S, blocking_timeout=MINT_LOCK_S)
-
+        if not may_mint:
+            pancake_settings = pancake_settings.model_copy(update={"allow_token_minting": False})
         pancake = await stack.enter_async_context(
-            open_pancake(settings.pancake, limiter, pages, mint_lock, transport=transport)
+            open_pancake(pancake_settings, limiter, pages, partial(_mint_lock, redis), transport=transport)
         )
         yield Deps(
             settings=settings,
@@ -89,3 +97,27 @@ async def open_deps(
             dead_letters=dead_letters,
             schedules=schedules,
         )
+
+
+async def _ensure_indexes(settings: Settings, *stores: Pages | RowStore | DeadLetters | Schedules) -> None:
+    try:
+        for store in stores:
+            await store.ensure_indexes()
+    except mongo.REFUSALS as e:
+        raise Permanent(
+            f"MongoDB at {settings.mongo.shown} refuses the indexes (error {e.code}): has the user of MONGODB_URI the "
+            "right to write there, and does nobody else's index stand in the way?"
+        ) from e
+
+
+@asynccontextmanager
+async def _mint_lock(redis: ArqRedis, page_id: str) -> AsyncIterator[None]:
+    """One process at a time makes a token for the page. Raises Transient where another one takes too long."""
+    lock = redis.lock(f"folkform:mint:{page_id}", timeout=MINT_LOCK_S, blocking_timeout=MINT_LOCK_S)
+    if not await lock.acquire():
+        raise Transient(f"page {page_id}: another worker is making a token")
+    try:
+        yield
+    finally:
+        with suppress(LockError, *OUTAGES):  # run out meanwhile, and perhaps another's now
+            await lock.release()

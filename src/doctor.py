@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
+from redis.exceptions import ResponseError
+
 from .clients import mongo
 from .clients.pancake.models import Page
 from .clients.redis import open_redis
@@ -20,7 +22,7 @@ LATE_AFTER_S = 900  # three ticks of the incremental schedule
 
 
 async def examine(settings: Settings, say: Say) -> bool:
-    """Check everything, one line a finding; returns whether all is well. Changes nothing but missing indexes."""
+    """Check everything, one line a finding; returns whether all is well. Makes no token; creates missing indexes."""
     say("ok    settings")
     checks = [
         await _tried(say, "Redis", lambda: _redis(settings)),
@@ -29,7 +31,7 @@ async def examine(settings: Settings, say: Say) -> bool:
     if not all(checks):
         return False
     async with AsyncExitStack() as stack:
-        deps = await stack.enter_async_context(open_deps(settings))
+        deps = await stack.enter_async_context(open_deps(settings, may_mint=False))
         try:
             found = await _pages(deps, say)
         except ServiceError as e:
@@ -52,8 +54,11 @@ async def _tried(say: Say, what: str, check: Callable[[], Awaitable[str]]) -> bo
 
 async def _redis(settings: Settings) -> str:
     async with open_redis(settings.redis) as redis:
-        policy = (await redis.config_get("maxmemory-policy")).get("maxmemory-policy", "?")
-        has_aof = (await redis.config_get("appendonly")).get("appendonly") == "yes"
+        try:
+            policy = (await redis.config_get("maxmemory-policy")).get("maxmemory-policy", "?")
+            has_aof = (await redis.config_get("appendonly")).get("appendonly") == "yes"
+        except ResponseError:
+            return f"{settings.redis.shown}; it does not show its settings: make sure of noeviction and persistence"
     advice = []
     if policy != "noeviction":
         advice.append(f"maxmemory-policy is {policy}: set noeviction, or Redis drops jobs when memory is short")
@@ -78,7 +83,9 @@ async def _pages(deps: Deps, say: Say) -> list[str]:
     names = {page.id for page in listed if page.is_activated} | set(deps.settings.pancake.page_tokens)
     if not names:
         raise Permanent("no page: is PANCAKE_ACCESS_TOKEN that of the shop's administrator?")
-    return sorted(name for name in names if not wanted or name in wanted)
+    if unknown := sorted(set(wanted) - names):
+        raise Permanent(f"PANCAKE_PAGE_IDS names {', '.join(unknown)}, which Pancake does not list as active")
+    return sorted(names & set(wanted) if wanted else names)
 
 
 async def _page(deps: Deps, page_id: str) -> str:

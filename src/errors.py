@@ -31,9 +31,12 @@ class RateLimited(Transient):
 
 
 class Snooze(ServiceError):
-    """The work is not finished but nothing failed; run the job again after `after_s` seconds."""
+    """The work is not finished but nothing failed; run the job again after `after_s` seconds.
 
-    def __init__(self, message: str, *, after_s: float = 0.0) -> None:
+    Not at once: arq would put it before everything that waits.
+    """
+
+    def __init__(self, message: str, *, after_s: float = 1.0) -> None:
         super().__init__(message)
         self.after_s = after_s
 

@@ -38,17 +38,19 @@ def configure_logging(
     *,
     directory: Path | None = None,
     stream: TextIO | None = None,
+    fields: dict[str, str] | None = None,
 ) -> None:
     """Send everything to `stream` (standard error) as JSON lines, or as text on a terminal; safe to call again.
 
-    With `directory`, JSON lines go to a rotating file there as well. Call it when a process starts its work, not at
-    import: arq's command line installs its own handler after importing us, and would print each of its lines twice.
+    With `directory`, JSON lines go to a rotating file there as well; `fields` stand in every JSON line. Call it when a
+    process starts its work, not at import: arq's command line installs its own handler after importing us, and would
+    print each of its lines twice.
     """
     out = stream or sys.stderr
     is_terminal = out.isatty()
     style = style or ("text" if is_terminal else "json")
     logger.remove()
-    logger.configure(patcher=_with_shown_fields)
+    logger.configure(patcher=_with_shown_fields, extra={"_fields": fields or {}})
     # diagnose=True would print local variables, tokens included, into every traceback
     options: dict[str, Any] = {"level": level, "diagnose": False, "backtrace": False}
     if style == "json":
@@ -70,7 +72,12 @@ def configure_logging(
     # our own lines say what a job did, and arq's repeat its arguments; httpx at INFO prints whole URLs with tokens
     for name in ("arq", "httpx", "httpcore", "pymongo"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("arq.worker").setLevel(logging.CRITICAL)
+    logging.getLogger("arq.worker").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether arq's worker says what we do not: a job's own failure has had its line from us."""
+    return not (record.exc_info and record.exc_info[0] and record.exc_info[0].__name__ == "JobError")
 
 
 def _with_shown_fields(record: "Record") -> None:
@@ -85,6 +92,7 @@ def _as_json(record: "Record") -> str:
         "time": record["time"].isoformat(timespec="milliseconds"),
         "level": record["level"].name,
         "message": redact(record["message"]),
+        **record["extra"].get("_fields", {}),
         **{key: _clean(value) for key, value in record["extra"].items() if not key.startswith("_")},
     }
     if problem and problem.value:

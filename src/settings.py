@@ -200,8 +200,7 @@ class ScheduleSettings(_Group, env_prefix="SCHEDULE_"):
     @field_validator("*")
     @classmethod
     def _parses(cls, value: str) -> str:
-        parse_schedule(value, ZoneInfo("UTC"))
-        return value
+        return value if parse_schedule(value, ZoneInfo("UTC")) else "off"
 
 
 class Settings:

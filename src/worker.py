@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any, ClassVar
 
 from loguru import logger
+from redis.exceptions import AuthenticationError, ResponseError
 
 from .clients.redis import JOB_KEPT_MS, arq_settings, be_patient
 from .deps import open_deps
@@ -19,6 +20,7 @@ from .engine.wire import deserialize, serialize
 from .errors import Misuse, ServiceError
 from .jobs import ALL_JOBS
 from .log import configure_logging
+from .rules.redact import redact
 from .runtime import prepare_process
 from .settings import Settings, load_settings
 
@@ -42,6 +44,8 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: Traceba
     """A dependency that is not there is no bug: say what to do, without a traceback."""
     if isinstance(error, ServiceError):
         sys.stderr.write(f"cannot start: {error}\n")
+    elif isinstance(error, AuthenticationError | ResponseError):
+        sys.stderr.write(f"cannot go on: Redis at {settings.redis.shown} refuses us: {redact(str(error))}\n")
     elif isinstance(error, ConnectionError | TimeoutError) or kind.__module__.startswith("redis."):
         sys.stderr.write(f"cannot start: Redis does not answer at {settings.redis.shown}: start it, or set REDIS_URL\n")
     else:
@@ -53,9 +57,10 @@ sys.excepthook = _in_one_line
 
 async def startup(ctx: Ctx) -> None:
     """Open the dependencies, take over the signals, and do at once what cannot wait for its first tick."""
-    await be_patient(ctx["redis"])
+    patience = await be_patient(ctx["redis"])
     service = settings.service
-    configure_logging(service.log_level, service.log_format, directory=service.log_dir)
+    fields = {"service": service.service_name_worker, "environment": service.environment}
+    configure_logging(service.log_level, service.log_format, directory=service.log_dir, fields=fields)
     ctx["stack"] = stack = AsyncExitStack()
     deps = await stack.enter_async_context(open_deps(settings, job_serializer=serialize, job_deserializer=deserialize))
     deps = ctx["deps"] = replace(deps, spawn=partial(enqueue, deps))
@@ -64,6 +69,7 @@ async def startup(ctx: Ctx) -> None:
         deps.stopping,
         grace_s=settings.worker.shutdown_seconds,
         lease_s=settings.worker.lease_seconds,
+        on_stop=patience.end,
     )
     ctx["leases"] = asyncio.create_task(running.keep_leases())
     stack.callback(ctx["leases"].cancel)
@@ -85,6 +91,15 @@ async def shutdown(ctx: Ctx) -> None:
     logger.info("worker stopped")
 
 
+def read_job(data: bytes) -> dict[str, Any]:
+    """`deserialize`, and a line in the log: arq itself drops what it cannot read without a word."""
+    try:
+        return deserialize(data)
+    except ValueError:
+        logger.error("a job in the queue is not our JSON and is dropped; give its sender the serializer of engine/wire")
+        raise
+
+
 class WorkerSettings:
     """What arq reads. arq itself runs in UTC: with a zone, its cron stands still for an hour each autumn."""
 
@@ -100,5 +115,5 @@ class WorkerSettings:
     health_check_interval = HEALTH_EVERY_S
     expires_extra_ms = JOB_KEPT_MS
     job_serializer = serialize
-    job_deserializer = deserialize
+    job_deserializer = read_job
     log_results = False

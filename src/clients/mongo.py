@@ -26,6 +26,8 @@ _UNAUTHORIZED = (13, 18)  # MongoDB's error codes Unauthorized and Authenticatio
 
 #: What a lost or refused connection looks like here; the job boundary treats it as Transient.
 OUTAGES = (AutoReconnect,)
+#: What a server that is there and says no looks like; `code` is MongoDB's number for why.
+REFUSALS = (OperationFailure,)
 #: Everything the driver raises on purpose.
 FAILURES = (PyMongoError,)
 #: What the driver raises while it encodes a document that BSON cannot hold.

@@ -1,6 +1,7 @@
 """Redis: one way to open a connection, for arq's queue and for what processes share."""
 
 import asyncio
+import builtins
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from urllib.parse import urlsplit
 from arq.connections import ArqRedis
 from arq.connections import RedisSettings as ArqSettings
 from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import ExponentialBackoff
@@ -32,7 +34,6 @@ JOB_KEPT_MS = 30 * 86_400_000  # how long an undelivered job waits in Redis
 #: What a lost, refused or overloaded connection looks like here; the job boundary treats it as Transient.
 OUTAGES = (ConnectionError, TimeoutError, BusyLoadingError)
 _RETRY: dict[str, Any] = {"retry_on_error": [*OUTAGES, OSError]}
-_PATIENT_TRIES = 20  # at 2 s each: a restart or a failover of Redis passes unnoticed
 
 
 def arq_settings(settings: RedisSettings) -> ArqSettings:
@@ -50,27 +51,56 @@ def arq_settings(settings: RedisSettings) -> ArqSettings:
             conn_retries=START_RETRIES,
             **retry,
         )
-    found = ArqSettings.from_dsn(settings.address.get_secret_value())
-    found.retry, found.retry_on_error = retry["retry"], retry["retry_on_error"]
-    found.conn_retries = START_RETRIES
-    return found
+    address = settings.address.get_secret_value()
+    parts = parse_url(address)  # arq's own reading of a url leaves a quoted password quoted
+    return ArqSettings(
+        host=parts.get("host", "localhost"),
+        port=parts.get("port", 6379),
+        unix_socket_path=parts.get("path"),
+        database=parts.get("db", 0),
+        username=parts.get("username"),
+        password=parts.get("password"),
+        ssl=address.startswith("rediss:"),
+        conn_retries=START_RETRIES,
+        **retry,
+    )
 
 
-def in_time() -> asyncio.Timeout:
-    """`async with in_time():` bounds what is asked of Redis inside by `CALL_S`; raises TimeoutError."""
-    return asyncio.timeout(CALL_S)
+class Patience(Retry):
+    """Retries a command until Redis is back, or until `end` is called; one for all connections of a pool."""
+
+    def __init__(self) -> None:
+        super().__init__(ExponentialBackoff(cap=2.0, base=0.05), -1)
+
+    def __deepcopy__(self, memo: dict[int, object]) -> "Patience":
+        return self  # redis-py copies it for each connection, and `end` must reach them all
+
+    def end(self) -> None:
+        """Give up at the next failure: the process is to stop, Redis or not."""
+        self._retries = 1
 
 
-async def be_patient(redis: ArqRedis) -> None:
+@asynccontextmanager
+async def in_time() -> AsyncIterator[None]:
+    """Bounds what is asked of Redis inside by `CALL_S`; raises redis' own TimeoutError, which is an outage."""
+    try:
+        async with asyncio.timeout(CALL_S):
+            yield
+    except builtins.TimeoutError as e:
+        raise TimeoutError(f"Redis gave no answer in {CALL_S:g} s") from e
+
+
+async def be_patient(redis: ArqRedis) -> Patience:
     """Let arq's own connection outlast an outage; call it once, while no command is under way.
 
     A Redis that is away when a worker starts is a wrong address and is to be said at once; one that goes away later
     comes back, and arq's Worker would die of the first error.
     """
     pool = redis.connection_pool
-    pool.connection_kwargs["retry"] = Retry(ExponentialBackoff(cap=2.0, base=0.05), _PATIENT_TRIES)
+    pool.connection_kwargs["retry"] = patience = Patience()
     await pool.disconnect()
     pool.reset()  # type: ignore[no-untyped-call]
+    return patience
 
 
 @asynccontextmanager
@@ -112,8 +142,11 @@ def _connect(settings: RedisSettings, arq_options: dict[str, Any]) -> ArqRedis:
             options["password"] = settings.password.get_secret_value()
         sentinel = Sentinel(hosts, socket_timeout=CONNECT_S)  # type: ignore[no-untyped-call]
         master: ArqRedis = sentinel.master_for(
-            settings.sentinel_master, redis_class=ArqRedis, db=settings.db, **options, **arq_options
+            settings.sentinel_master, redis_class=ArqRedis, db=settings.db, **options
         )
+        master.job_serializer = arq_options.get("job_serializer")
+        master.job_deserializer = arq_options.get("job_deserializer")
+        master.expires_extra_ms = JOB_KEPT_MS
         return master
     address = settings.address.get_secret_value()
     if urlsplit(address).scheme == "unix":

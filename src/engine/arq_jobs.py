@@ -11,12 +11,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from arq import Retry, func
+from arq.constants import job_key_prefix, result_key_prefix
 from arq.cron import CronJob as ArqCronJob
 from arq.worker import Function
 from loguru import logger
+from redis.exceptions import WatchError
 
 from ..clients.redis import OUTAGES, in_time
 from ..deps import Deps
+from ..errors import Transient
 from ..rules.schedule import Schedule, parse_schedule
 from .boundary import run_job
 from .job import Job
@@ -24,7 +27,8 @@ from .running import Running
 from .wire import JobError
 
 Ctx = dict[str, Any]
-ARQ_GRACE_S = 5.0
+ARQ_GRACE_S = 45.0  # longer than writing the dead letter may take
+ENQUEUE_TRIES = 3
 ARQ_TRIES = 1_000_000
 RESULT_KEPT_S = 60
 CRON_TIMEOUT_S = 10.0  # a tick only enqueues
@@ -71,13 +75,13 @@ async def _attempts(deps: Deps, key: str) -> int:
     try:
         async with in_time():
             return int(await deps.redis.get(key) or 0)
-    except (*OUTAGES, TimeoutError) as e:
+    except OUTAGES as e:
         raise Retry(defer=REDIS_BACK_S) from e
 
 
 async def _set_attempts(deps: Deps, key: str, attempts: int) -> None:
     """Not known to Redis, one attempt more is made: better than one less."""
-    with suppress(*OUTAGES, TimeoutError):
+    with suppress(*OUTAGES):
         async with in_time():
             if attempts:
                 await deps.redis.set(key, attempts, ex=ATTEMPTS_KEPT_S)
@@ -86,9 +90,19 @@ async def _set_attempts(deps: Deps, key: str, attempts: int) -> None:
 
 
 async def enqueue(deps: Deps, name: str, unique_key: str | None, arguments: dict[str, Any]) -> bool:
-    """Put a job into arq's queue; False where one with the same key already waits or runs."""
-    async with in_time():
-        return await deps.redis.enqueue_job(name, _job_id=unique_key, **arguments) is not None
+    """Put a job into arq's queue; False where one with the same key already waits or runs.
+
+    arq answers None for a duplicate and for a connection that dropped with nothing stored, so a None is looked into.
+    Raises Transient when the job cannot be stored.
+    """
+    for _ in range(ENQUEUE_TRIES):
+        async with in_time():
+            with suppress(WatchError):
+                if await deps.redis.enqueue_job(name, _job_id=unique_key, **arguments) is not None:
+                    return True
+            if unique_key and await deps.redis.exists(job_key_prefix + unique_key, result_key_prefix + unique_key):
+                return False
+    raise Transient(f"{name} could not be put into the queue")
 
 
 class CronJob(ArqCronJob):
@@ -107,7 +121,8 @@ def cron_job(job: Job[Any], schedule: Schedule, *, now: Callable[[], datetime] =
 
     async def tick(ctx: Ctx) -> str:
         deps: Deps = ctx["deps"]
-        at = datetime.fromtimestamp(int(ctx["score"]) / 1000, UTC).replace(microsecond=0)
+        # not the score: a worker whose loop was late enqueues the same tick at another time
+        at = datetime.fromtimestamp(int(ctx["job_id"].rpartition(":")[2]) // 1000, UTC)
         await fire(deps, job, at)
         return "enqueued"
 

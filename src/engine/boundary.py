@@ -5,6 +5,7 @@ import random
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from ..rules.retry import wait_s
 from .job import Job
 
 RETRY_BASE_S = 5.0
+NOTICED_S = 5.0  # a wait that somebody who watches would wonder about
 TRACEBACK_KEPT = 8_000  # characters, the last ones
 
 
@@ -86,7 +88,13 @@ async def _keep(
     job: Job[Any], deps: Deps, arguments: dict[str, Any], error: Exception, text: str, *, job_id: str, attempt: int
 ) -> None:
     trace = redact("".join(traceback.format_exception(error)))[-TRACEBACK_KEPT:]
-    letter: dict[str, Any] = {"job": job.name, "job_id": job_id, "error": text, "traceback": trace, "attempts": attempt}
+    letter: dict[str, Any] = {
+        "job": job.name,
+        "job_id": _letter_id(job, job_id, arguments),
+        "error": text,
+        "traceback": trace,
+        "attempts": attempt,
+    }
     try:
         try:
             await deps.dead_letters.add_job(arguments=arguments, **letter)
@@ -94,6 +102,13 @@ async def _keep(
             await deps.dead_letters.add_job(arguments={"shown": ascii(arguments)}, **letter)
     except (*mongo.FAILURES, *mongo.UNENCODABLE) as e:
         logger.error("dead letter could not be written", error=text, because=type(e).__name__, arguments=arguments)
+
+
+def _letter_id(job: Job[Any], job_id: str, arguments: dict[str, Any]) -> str:
+    """One letter for one failing thing, however often it is tried: a page's pass, or a schedule whatever the tick."""
+    with suppress(TypeError):
+        return job.key(**arguments) or (job.name if arguments == job.scheduled_arguments else job_id)
+    return job_id
 
 
 def in_words(error: BaseException, deps: Deps) -> str:
@@ -118,7 +133,10 @@ def _log(end: End, *, duration_ms: int) -> None:
         details = getattr(end.outcome, "details", {})
         logger.info("job done", outcome=str(end.outcome), duration_ms=duration_ms, **details)
     elif end.kind == "snoozed":
-        logger.info("job goes on later", because=end.error, in_s=round(end.again_in_s, 1), duration_ms=duration_ms)
+        level = "WARNING" if end.again_in_s > NOTICED_S else "INFO"
+        logger.log(
+            level, "job goes on later", because=end.error, in_s=round(end.again_in_s, 1), duration_ms=duration_ms
+        )
     elif end.kind == "retry":
         logger.warning(
             "job failed, will retry", error=end.error, in_s=round(end.again_in_s, 1), duration_ms=duration_ms

@@ -2,7 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from ..deps import Deps
@@ -53,7 +55,7 @@ async def run_to_end(
     name: str,
     arguments: dict[str, Any],
     *,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    sleep: Callable[[float], Awaitable[None]] | None = None,
     max_tries: int | None = None,
 ) -> Ran:
     """Run job `name`: retried, snoozed and followed through as in a worker. Raises Misuse on a wrong name or argument.
@@ -70,7 +72,7 @@ async def run_to_end(
         key = unique_key or f"{child}:{len(spawned)}"
         return spawned.setdefault(key, (child, child_arguments)) == (child, child_arguments)
 
-    end = await _to_end(job, replace(deps, spawn=spawn), arguments, sleep)
+    end = await _to_end(job, replace(deps, spawn=spawn), arguments, sleep or partial(_sleep, deps))
     ran = Ran(name, arguments, end)
     slots = asyncio.Semaphore(AT_ONCE)
 
@@ -87,8 +89,15 @@ async def _to_end(
 ) -> End:
     attempt = 1
     while True:
-        end = await run_job(job, deps, arguments, job_id=f"here:{job.name}", attempt=attempt)
+        end = await run_job(job, deps, arguments, job_id=f"here:{job.key(**arguments) or job.name}", attempt=attempt)
         if end.kind in ("done", "dead") or deps.stopping.is_set():
             return end
         attempt += end.kind == "retry"
         await sleep(min(end.again_in_s, PERSON_WAITS_S) if end.kind == "retry" else end.again_in_s)
+
+
+async def _sleep(deps: Deps, seconds: float) -> None:
+    """Sleep, but no longer than until the process is asked to end."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await deps.stopping.wait()

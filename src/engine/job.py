@@ -69,7 +69,11 @@ class Job(Generic[P]):
             name: (parameter.annotation, ... if parameter.default is parameter.empty else parameter.default)
             for name, parameter in self._signature.parameters.items()
         }
-        model = create_model(self.name, __config__=ConfigDict(extra="forbid", hide_input_in_errors=True), **fields)
+        model = create_model(
+            self.name,
+            __config__=ConfigDict(extra="forbid", hide_input_in_errors=True, coerce_numbers_to_str=True),
+            **fields,
+        )
         try:
             accepted = model(**arguments)
         except ValidationError as e:

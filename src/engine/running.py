@@ -2,7 +2,7 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from arq.connections import ArqRedis
@@ -23,11 +23,20 @@ class Running:
     second signal, they are cancelled, which puts them back into the queue without spending a try.
     """
 
-    def __init__(self, redis: ArqRedis, stopping: asyncio.Event, *, grace_s: float, lease_s: float) -> None:
+    def __init__(
+        self,
+        redis: ArqRedis,
+        stopping: asyncio.Event,
+        *,
+        grace_s: float,
+        lease_s: float,
+        on_stop: Callable[[], None] = lambda: None,
+    ) -> None:
         self._redis = redis
         self._stopping = stopping
         self._grace_s = grace_s
         self._lease_s = lease_s
+        self._on_stop = on_stop
         self._tasks: dict[str, asyncio.Task[object]] = {}
 
     @contextmanager
@@ -39,7 +48,8 @@ class Running:
         try:
             yield
         finally:
-            del self._tasks[job_id]
+            if self._tasks.get(job_id) is task:  # after a lost lease the job may run here a second time
+                del self._tasks[job_id]
 
     async def renew(self, *job_ids: str) -> None:
         """Renew the leases of these jobs, or of all; a Redis that is away is tried again at the next turn."""
@@ -47,6 +57,8 @@ class Running:
         try:
             async with in_time(), self._redis.pipeline(transaction=False) as pipe:
                 for job_id in job_ids or tuple(self._tasks):
+                    # the first for a lease that ran out while Redis was away, the second for one that still runs
+                    pipe.set(in_progress_key_prefix + job_id, b"1", px=lease_ms, nx=True)
                     pipe.pexpire(in_progress_key_prefix + job_id, lease_ms)
                 await pipe.execute()
         except (RedisError, OSError) as e:
@@ -70,6 +82,7 @@ class Running:
             return
         logger.info("worker stopping", signal=name, running=len(self._tasks), grace_s=self._grace_s)
         self._stopping.set()
+        self._on_stop()
         # arq's Worker then awaits the running jobs before it closes
         main.cancel()
         loop.call_later(self._grace_s, self._cancel_all)

@@ -6,6 +6,7 @@ from ..deps import Deps
 from ..engine.job import Job, Outcome
 from ..errors import Snooze
 from ..rules.coverage import Mode
+from ..sync.pages import read_pages
 from ..sync.passes import PagePass
 from ..sync.stream import Stream
 
@@ -13,7 +14,12 @@ BUDGET = 0.8  # of the timeout: a pass ends itself before it is ended
 
 
 async def each_page(deps: Deps, page_job: Job[Any], mode: Mode) -> Outcome:
-    """Spawn `page_job` for every page that is to be synced; succeeds only when every one is enqueued."""
+    """Spawn `page_job` for every page that is to be synced; succeeds only when every one is enqueued.
+
+    Lists the pages first where none was ever stored.
+    """
+    if await deps.pages.is_empty():
+        await read_pages(deps.pancake, deps.pages, deps.settings.pancake)
     page_ids = await deps.pages.to_sync(deps.settings.pancake.page_ids)
     started = [await page_job.spawn(deps, page_id=page_id, mode=mode) for page_id in page_ids]
     return Outcome("enqueued" if page_ids else "no_pages", pages=len(page_ids), already_running=started.count(False))

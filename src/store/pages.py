@@ -48,9 +48,10 @@ class Pages:
         return await self._write(writes, [row.page_id for row in rows])
 
     async def upsert_named(self, page_ids: Sequence[str]) -> list[str]:
-        """Make sure that pages named in the settings exist; returns the new ones. Safe to repeat."""
-        new: Document = {"isSync": True, "isActive": True, "name": None, "platform": None, "panCakeData": {}}
-        return await self._write([_upsert(page_id, {"$setOnInsert": new}) for page_id in page_ids], page_ids)
+        """Make sure that pages named in the settings exist and are active; returns the new ones. Safe to repeat."""
+        new: Document = {"isSync": True, "name": None, "platform": None, "panCakeData": {}}
+        change: Document = {"$set": {"isActive": True}, "$setOnInsert": new}
+        return await self._write([_upsert(page_id, change) for page_id in page_ids], page_ids)
 
     async def deactivate_others(self, page_ids: Sequence[str]) -> int:
         """Mark pages that are no longer listed as inactive; they and their rows stay."""
@@ -64,6 +65,10 @@ class Pages:
             wanted["pageId"] = {"$in": list(only)}
         found = self._collection.find(wanted, {"pageId": 1}).sort("pageId", ASCENDING)
         return [document["pageId"] async for document in found]
+
+    async def is_empty(self) -> bool:
+        """Whether no page was ever stored."""
+        return await self._collection.find_one({}, {"_id": 1}) is None
 
     async def token(self, page_id: str) -> str | None:
         """The page's stored token."""

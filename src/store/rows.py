@@ -9,13 +9,13 @@ is met: it says that the row is alive.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import bson
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from ..clients.mongo import UNENCODABLE, Collection, Document
+from ..errors import Transient
 
 _DUPLICATE_KEY = 11000
 #: Server codes that speak of one document: BadValue, TypeMismatch, InvalidBSON, dollar-prefixed, dotted or empty field
@@ -77,10 +77,21 @@ class RowStore:
         suspected = await self._collection.update_many(once, {"$set": {"missingSince": sweep_started_at}})
         return suspected.modified_count, deleted.modified_count
 
+    async def mark_seen(self, keys: Sequence[Document], asked_at: datetime) -> None:
+        """Rows of these identities were met, in whatever version: a sweep must not miss them. Safe to repeat."""
+        alive: Document = {"$max": {"seenAt": asked_at}, "$unset": {"missingSince": "", "deletedAt": ""}}
+        if keys:
+            await self._collection.bulk_write([UpdateOne(key, alive) for key in keys], ordered=False)
+
     async def count_current(self, rows: Sequence[Document]) -> int:
         """How many of `rows` are stored in this version or a newer one."""
         current = [{**self._key(row), self._order: {"$gte": row[self._order]}} for row in rows]
         return int(await self._collection.count_documents({"$or": current})) if current else 0
+
+    async def oldest(self, page_id: str) -> int | None:
+        """The oldest second any stored row of the page changed, or None."""
+        row = await self._collection.find_one({"pageId": page_id}, {self._order: 1}, sort=[(self._order, ASCENDING)])
+        return row[self._order] if row else None
 
     async def count(self, page_id: str) -> int:
         """How many rows of the page are stored and not deleted."""
@@ -117,10 +128,10 @@ class RowStore:
                     conflicts.append(rows[place])
                 elif error["code"] in _ROW_CODES:
                     stored.refused.append((place, f"MongoDB cannot hold it (error {error['code']})"))
-                else:  # not this row's fault, so nothing may be taken as stored
-                    raise
+                else:  # not this row's fault, so nothing may be taken as stored; the error's text holds the rows
+                    raise Transient(f"MongoDB refused a batch of rows (error {error['code']})") from None
             if e.details["writeConcernErrors"]:
-                raise
+                raise Transient("MongoDB could not confirm that a batch of rows is safe") from None
             stored.written = len(places) - len(conflicts) - len(stored.refused)
             await self._settle(conflicts, stored, asked_at)
             return stored
@@ -135,9 +146,7 @@ class RowStore:
         )
         stored.written += again.matched_count
         stored.already_newer += len(rows) - again.matched_count
-        # the row is alive, in whatever version: a sweep must not miss it
-        alive: Any = {"$max": {"seenAt": asked_at}, "$unset": {"missingSince": "", "deletedAt": ""}}
-        await self._collection.bulk_write([UpdateOne(self._key(row), alive) for row in rows], ordered=False)
+        await self.mark_seen([self._key(row) for row in rows], asked_at)
 
     async def _without_unencodable(self, rows: Sequence[Document], asked_at: datetime) -> Stored:
         """The driver refuses a whole batch for one row that BSON cannot hold: find it here, write the others."""
@@ -177,10 +186,5 @@ class RowStore:
 
 
 def _is_one_rows_fault(error: Exception) -> bool:
-    """Whether a whole batch was refused for one document: by the driver, or by the server before it read the rest.
-
-    A BulkWriteError that comes this far has a code that is no row's fault.
-    """
-    if isinstance(error, OperationFailure):
-        return not isinstance(error, BulkWriteError) and error.code in _ROW_CODES
-    return True
+    """Whether a whole batch was refused for one document: by the driver, or by the server before it read the rest."""
+    return error.code in _ROW_CODES if isinstance(error, OperationFailure) else True

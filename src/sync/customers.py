@@ -15,12 +15,19 @@ NAME = "customers"
 def customer_stream(client: PancakeClient, store: RowStore) -> Stream:
     """Page customers by `updated_at`, so that new ones and changed ones both come."""
     return Stream(
-        name=NAME, page_size=CUSTOMERS_PER_CALL, read=client.page_customers, map_row=customer_document, store=store
+        name=NAME,
+        page_size=CUSTOMERS_PER_CALL,
+        read=client.page_customers,
+        map_row=customer_document,
+        key=customer_key,
+        store=store,
     )
 
 
-def customer_document(page_id: str, raw: Any) -> tuple[int, Document]:
+def customer_document(page_id: str, raw: Any) -> tuple[int | None, Document]:
     """The second a raw customer is ordered by, and its document. Raises ValueError with what is wrong with the row.
+
+    A row without `updated_at` is stored by its `inserted_at`, but says nothing of where in the list it stands.
 
     `customerId` is the person across pages (`customer_id`), as in conversations; older answers had only `id`.
     `panCakeData` is the raw row with `page_id` added (customer-sync, note 1).
@@ -41,4 +48,10 @@ def customer_document(page_id: str, raw: Any) -> tuple[int, Document]:
         "updatedAt": updated_at,
         "panCakeData": {**raw, "page_id": page_id},
     }
-    return updated_at, document
+    return updated_at if row.updated_at else None, document
+
+
+def customer_key(page_id: str, raw: Any) -> Document | None:
+    """Whom a row is about, even where the rest of it cannot be read; None where it does not say."""
+    psid = raw.get("psid") if isinstance(raw, dict) else None
+    return {"psid": str(psid), "pageId": page_id} if isinstance(psid, str | int) and psid != "" else None

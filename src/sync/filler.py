@@ -64,6 +64,7 @@ class Filler:
         self._on_read = on_read
         self._stop = stop
         self._total_counts_window = True
+        self._fullest = 0  # rows of the fullest answer so far: less than asked for may be a cap
         self._waiting: list[Interval] = []  # gaps nobody reads yet, oldest first
         self._active = 0
         self.filled = Filled()
@@ -102,20 +103,27 @@ class Filler:
                 return
             answer = await self._ask(low, high)
             batch = await self._store(answer)
+            seconds = self._in_window(batch, high)
             if await self._is_all(answer, low, high):
                 await self._on_read((low, high), answer.as_of)
                 break
-            oldest = self._oldest(batch, answer, high)
-            if oldest is None or oldest >= high:
-                high = await self._walk(low if oldest is None else high, high)
-                continue
-            if oldest < low:
+            oldest = seconds[-1] if seconds else None
+            if oldest is None and low < high:  # a page without one readable time: look at smaller windows
+                middle = (low + high) // 2
+                self._waiting.append((low, middle))
+                low = middle + 1
+            elif oldest is None or oldest >= high:
+                if not await self._walk(high):
+                    return
+                high -= 1
+            elif oldest < low:
                 await self._on_read((low, high), answer.as_of)
                 break
-            await self._on_read((oldest + 1, high), answer.as_of)
-            low = self._share(group, low, high, oldest, answer.total, previous_total)
-            high, previous_total = oldest, answer.total
-            self.filled.remaining[id(asyncio.current_task())] = max((answer.total or 0) - len(answer.rows), 0)
+            else:
+                await self._on_read((oldest + 1, high), answer.as_of)
+                low = self._share(group, low, high, oldest, answer.total, previous_total)
+                high, previous_total = oldest, answer.total
+                self.filled.remaining[id(asyncio.current_task())] = max((answer.total or 0) - len(answer.rows), 0)
         self.filled.remaining.pop(id(asyncio.current_task()), None)
 
     async def _ask(self, low: int, high: int, page_number: int = 1) -> Listing:
@@ -131,54 +139,65 @@ class Filler:
 
     async def _is_all(self, answer: Listing, low: int, high: int) -> bool:
         """Whether `answer` holds every row of the window it was asked for."""
+        self._fullest = max(self._fullest, len(answer.rows))
         if len(answer.rows) >= self._stream.page_size:
             return False
-        if answer.total is None or answer.total <= len(answer.rows) or not self._total_counts_window:
+        if answer.total is None:
+            if not answer.rows or self._fullest >= self._stream.page_size:
+                return True
+        elif answer.total <= len(answer.rows) or not self._total_counts_window:
             return True
         second = await self._ask(low, high, page_number=2)
         await self._store(second)
-        if second.rows or second.total is None or second.total <= len(answer.rows):
-            return False  # the page size is capped; or rows left meanwhile, and those of page 2 stand on page 1 now
-        self._total_counts_window = False
+        if second.rows:
+            return False  # the page size is capped
+        if second.total is not None:
+            if second.total <= len(answer.rows):
+                return False  # rows left meanwhile, and those of page 2 stand on page 1 now
+            self._total_counts_window = False
         return True
 
-    def _oldest(self, batch: Batch, answer: Listing, high: int) -> int | None:
-        """The oldest second on the page, or None where no row of it can be read. Raises Malformed on disorder."""
-        seconds = batch.seconds
-        if any(later > earlier for earlier, later in pairwise(seconds)):
-            raise Malformed(
-                f"{self._stream.name} of page {self._page_id} do not come newest first; nothing can be counted as read"
-            )
-        if seconds and seconds[-1] > high + 1:
-            raise Malformed(
-                f"{self._stream.name} of page {self._page_id}: {len(answer.rows)} rows newer than the time asked for "
-                "came back; are its times no longer in UTC?"
-            )
-        return seconds[-1] if seconds else None
+    def _in_window(self, batch: Batch, high: int) -> list[int]:
+        """The batch's seconds in the list's order, without rows that changed while the answer was made.
 
-    async def _walk(self, low: int, high: int) -> int:
-        """Read [low, high] by page number, last page first; returns the next `high`."""
-        first = await self._ask(low, high)
+        Raises Malformed when the answer is no newest-first list of the time asked for: then nothing may count as read.
+        """
+        where = f"{self._stream.name} of page {self._page_id}"
+        seconds = [second for second in batch.seconds if second <= high + 1]
+        if len(seconds) * 2 < len(batch.seconds):
+            raise Malformed(f"{where}: most rows are newer than the time asked for; are its times no longer in UTC?")
+        if any(later > earlier for earlier, later in pairwise(seconds)):
+            raise Malformed(f"{where} do not come newest first; nothing can be counted as read")
+        return seconds
+
+    async def _walk(self, second: int) -> bool:
+        """Read one second by page number, last page first; returns False when told to stop on the way."""
+        first = await self._ask(second, second)
         total = first.total
         for _ in range(WALKS):
-            for page_number in range(await self._end(low, high, total, len(first.rows)), 0, -1):
-                answer = await self._ask(low, high, page_number)
+            for page_number in range(await self._end(second, total, len(first.rows)), 0, -1):
+                if self._stop():
+                    self.filled.is_complete = False
+                    return False
+                answer = await self._ask(second, second, page_number)
                 await self._store(answer)
             if answer.total is None or total is None or answer.total <= total:
-                await self._on_read((low, high), first.as_of)
-                return low - 1
+                await self._on_read((second, second), first.as_of)
+                return True
             total = answer.total
-        raise Transient(f"{self._stream.name} of page {self._page_id}: second {high} grows faster than it can be read")
+        raise Transient(f"{self._stream.name} of page {self._page_id}: second {second} grows while it is read")
 
-    async def _end(self, low: int, high: int, total: int | None, page_size: int) -> int:
-        """A page number behind the last row of the window: by `total` where that is borne out, else by looking."""
+    async def _end(self, second: int, total: int | None, page_size: int) -> int:
+        """A page number behind the last row of a second: by `total` where that is borne out, else by looking."""
         if total is not None and self._total_counts_window:
             last = -(-total // max(page_size, 1))
-            if last <= 1 or (await self._ask(low, high, last)).rows:
+            answer = await self._ask(second, second, last) if last > 1 else None
+            if answer is None or answer.rows:
                 return last + 1
-            self._total_counts_window = False
+            if answer.total is not None and answer.total > (last - 1) * page_size:  # else rows left meanwhile
+                self._total_counts_window = False
         page_number = 2
-        while (await self._ask(low, high, page_number)).rows:
+        while (await self._ask(second, second, page_number)).rows:
             page_number += 1
         return page_number
 

@@ -173,7 +173,7 @@ class PagePass:
     def _with_sweep(self, state: Coverage) -> Coverage:
         if state.sweep is not None:
             return state
-        until = max(self._server_now() - 2 * self._lag_s - CLOCKS_S, 0)
+        until = max(self._server_now() - self._lag_s - CLOCKS_S, 0)
         return replace(state, sweep=Sweep(started_at=time.time() - CLOCKS_S, until=until))
 
     def _with_sweep_finished(self, state: Coverage) -> Coverage:
@@ -189,13 +189,20 @@ class PagePass:
         state = await self._states.load(self._stream.name, self._page_id)
         if not has_history(state) or state.initial_from is None or self._stop():
             return 0, 0
-        until = self._random.randint(0, state.initial_from)
+        oldest = await self._stream.store.oldest(self._page_id)
+        if oldest is None or oldest > state.initial_from:
+            return 0, 0
+        until = self._random.randint(oldest, state.initial_from)
         answer = await self._stream.read(self._page_id, since=0, until=until)
         rows = readable(self._stream, self._page_id, answer.rows)
-        lost = len(rows) - await self._stream.store.count_current(rows)
+        store = self._stream.store
+        before = await store.count_current(rows)
+        if before >= len(rows):
+            return len(rows), 0
+        await store_answer(self._stream, self._page_id, answer, self._dead_letters)
+        lost = await store.count_current(rows) - before  # not counted: what cannot be stored, or came twice
         if lost:
             logger.error("audit found rows that were not stored", lost=lost, audited=len(rows), until=until)
-            await store_answer(self._stream, self._page_id, answer, self._dead_letters)
         return len(rows), lost
 
     async def _evaluate_sweep(self) -> tuple[int, int]:

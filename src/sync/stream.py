@@ -29,14 +29,16 @@ class ReadWindow(Protocol):
 class Stream:
     """A list of Pancake that a collection follows.
 
-    `map_row` turns a raw row into (second it is ordered by, document) or raises ValueError (pydantic's included) with
-    what is wrong; `page_size` is the number of rows a full answer has.
+    `map_row` turns a raw row into (second it is ordered by or None, document) or raises ValueError (pydantic's
+    included) with what is wrong; `key` gives the identity even of a row that cannot be read, or None; `page_size` is
+    the number of rows a full answer has.
     """
 
     name: str
     page_size: int
     read: ReadWindow
-    map_row: Callable[[str, Any], tuple[int, Document]]
+    map_row: Callable[[str, Any], tuple[int | None, Document]]
+    key: Callable[[str, Any], Document | None]
     store: RowStore
 
 
@@ -70,11 +72,15 @@ async def store_answer(stream: Stream, page_id: str, answer: Listing, dead_lette
         except ValueError as e:
             bad.append((raw, _in_words(e)))
             continue
-        seconds.append(second)
+        if second is not None:
+            seconds.append(second)
         rows.append(document)
         sources.append(raw)
     stored = await stream.store.upsert(rows, answer.asked_at)
     bad += [(sources[place], reason) for place, reason in stored.refused]
+    # a customer whose row cannot be read is there all the same: a sweep must not take them for deleted
+    keys = [key for key in (stream.key(page_id, raw) for raw, _ in bad) if key is not None]
+    await stream.store.mark_seen(keys, answer.asked_at)
     for raw, reason in bad:
         await dead_letters.add_row(
             stream=stream.name, page_id=page_id, row_id=_row_id(raw), error=reason, raw=json.dumps(raw)[:RAW_KEPT]

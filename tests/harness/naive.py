@@ -72,9 +72,10 @@ def _readable(page_id: str, answer: Listing) -> list[tuple[int, Document]]:
 
 def _read(page_id: str, raw: Any) -> tuple[int, Document] | None:
     try:
-        return customer_document(page_id, raw)
+        _, document = customer_document(page_id, raw)
     except ValueError:
         return None
+    return document["updatedAt"], document
 
 
 async def _store(deps: Deps, rows: list[Document], answer: Listing) -> None:

@@ -43,15 +43,7 @@ def plan_of(seed: int) -> Plan:
     rng = random.Random(f"plan/{seed}")
     sweeps: Sweeps = rng.choices(("none", "by hand", "when due"), (60, 20, 20))[0]
     switches = _switches(rng)
-    changes = rng.uniform(0.05, 0.4)
-    rates = Rates(
-        changes=changes,
-        births=0.2 * changes,
-        deletes=0.08 * changes,
-        twice=0.3 * changes,
-        bursts=0.0004,
-        burst_rows=250,
-    )
+    rates = _rates(rng.uniform(0.05, 0.4))
     environment = {
         "SYNC_SETTLE_SECONDS": str(SETTLE_S),
         "SYNC_OVERLAP_SECONDS": str(OVERLAP_S),
@@ -73,6 +65,17 @@ def plan_of(seed: int) -> Plan:
         sweeps=sweeps,
         has_storms=rng.random() < 0.7,
         bad_run=130 if rng.random() < 0.15 else 0,
+    )
+
+
+def _rates(changes: float) -> Rates:
+    return Rates(
+        changes=changes,
+        births=0.2 * changes,
+        deletes=0.08 * changes,
+        twice=0.3 * changes,
+        bursts=0.0004,
+        burst_rows=250,
     )
 
 

@@ -153,7 +153,7 @@ async def test_what_stays_wrong_is_kept_for_a_human(error: Exception, words: str
     (letter,) = letters.kept
     assert words in letter["error"]
     assert type(error).__name__ in letter["traceback"]
-    assert (letter["job"], letter["job_id"], letter["attempts"]) == ("chore", "id-1", 1)
+    assert (letter["job"], letter["job_id"], letter["attempts"]) == ("chore", "chore", 1)
 
 
 @pytest.mark.anyio

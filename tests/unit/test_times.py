@@ -14,7 +14,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def read(stamp: object) -> int:
     """The second a customer with this stamp is ordered by."""
-    return customer_document("100", {"psid": "1", "updated_at": stamp})[0]
+    second = customer_document("100", {"psid": "1", "updated_at": stamp})[0]
+    assert second is not None
+    return second
 
 
 @pytest.mark.parametrize(
@@ -61,9 +63,10 @@ def test_what_is_no_time_is_refused(stamp: object) -> None:
 
 
 def test_a_customer_that_never_changed_is_ordered_by_its_birth() -> None:
-    """Older answers have no `updated_at`; a row with neither stamp cannot be placed."""
+    """Older answers have no `updated_at`: it says nothing of the row's place. One with neither stamp has no time."""
     born = {"psid": "1", "inserted_at": "2026-05-14T14:09:25", "updated_at": None}
-    assert customer_document("100", born)[0] == 1_778_767_765
+    second, document = customer_document("100", born)
+    assert (second, document["updatedAt"]) == (None, 1_778_767_765)
     with pytest.raises(ValueError, match="updated_at and inserted_at are both missing"):
         customer_document("100", {"psid": "1"})
 

@@ -23,6 +23,7 @@ from .replies import body_of
 from .tokens import PageTokens, TokenStore
 
 TRIES = 5
+TOKENS = 4  # that of the settings, the stored, the listed and a minted one
 CONNECT_S = 5.0
 LONGEST_HERE_S = 8.0  # between two tries of one call
 USER_KEY = "user"  # the rate limit's key for calls that concern no single page
@@ -143,12 +144,12 @@ class PancakeClient:
     async def _page_call(self, page_id: str, path: str, params: Params, *, version: int = 1) -> "_Reply":
         token = await self.tokens.current(page_id)
         full_path = f"/public_api/v{version}/pages/{_path(page_id)}{path}"
-        for _ in range(2):  # the stored or listed token, then a minted one
+        for _ in range(TOKENS):
             try:
                 return await self._call(page_id, "GET", full_path, {**params, "page_access_token": token})
             except TokenRejected:
                 token = await self.tokens.after_refusal(page_id, token)
-        return await self._call(page_id, "GET", full_path, {**params, "page_access_token": token})
+        raise TokenRejected(f"GET {full_path}: {TOKENS} page tokens were refused, a new one among them")
 
     async def _user_call(self, method: str, path: str, *, tries: int = TRIES) -> "_Reply":
         token = self._settings.access_token

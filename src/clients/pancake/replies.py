@@ -47,6 +47,8 @@ def body_of(response: httpx.Response) -> dict[str, Any]:
 
 def _failure(body: dict[str, Any], where: str, response: httpx.Response) -> Exception:
     code = body.get("error_code")
+    if isinstance(code, str) and code.isdecimal():
+        code = int(code)
     if code is None:
         return Transient(f"{where}: Pancake failed without a code; its advice is to try again")
     if code == TOO_MANY:
