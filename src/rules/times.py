@@ -6,6 +6,8 @@ is honoured where present.
 
 from datetime import UTC, datetime
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def in_utc(moment: datetime) -> datetime:
     """A time without a zone is a time in UTC."""
@@ -14,7 +16,8 @@ def in_utc(moment: datetime) -> datetime:
 
 def unix_seconds(moment: datetime) -> int:
     """Whole Unix seconds, rounded down. Raises ValueError before 1970: nothing on Pancake is that old."""
-    seconds = int(moment.replace(microsecond=0).timestamp())
+    since = moment - EPOCH  # exact, where a float of seconds is not far in the future
+    seconds = since.days * 86_400 + since.seconds
     if seconds < 0:
         raise ValueError(f"{moment:%Y-%m-%d} lies before 1970")
     return seconds

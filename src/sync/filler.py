@@ -97,12 +97,13 @@ class Filler:
     async def _read_gap(self, group: asyncio.TaskGroup, gap: Interval) -> None:
         low, high = gap
         previous_total: int | None = None
+        batch: Batch | None = None
         while low <= high:
             if self._stop():
                 self.filled.is_complete = False
                 return
             answer = await self._ask(low, high)
-            batch = await self._store(answer)
+            batch = await self._store(answer, batch)
             seconds = self._in_window(batch, high)
             if await self._is_all(answer, low, high):
                 await self._on_read((low, high), answer.as_of)
@@ -130,8 +131,8 @@ class Filler:
         self.filled.calls += 1
         return await self._stream.read(self._page_id, since=max(low - 1, 0), until=high + 1, page_number=page_number)
 
-    async def _store(self, answer: Listing) -> Batch:
-        batch = await store_answer(self._stream, self._page_id, answer, self._dead_letters)
+    async def _store(self, answer: Listing, previous: Batch | None = None) -> Batch:
+        batch = await store_answer(self._stream, self._page_id, answer, self._dead_letters, previous=previous)
         self.filled.rows += len(answer.rows)
         self.filled.written += batch.written
         self.filled.set_aside += batch.set_aside

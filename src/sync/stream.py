@@ -14,6 +14,7 @@ from ..clients.pancake.client import Listing
 from ..store.dead_letters import DeadLetters
 from ..store.rows import RowStore
 
+REPEATED = 4  # rows at the end of an answer that are looked for at the start of the next
 RAW_KEPT = 16_384  # characters of a row that is set aside
 
 
@@ -44,11 +45,16 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One answer, stored. `seconds` are those of its readable rows, in the answer's order."""
+    """One answer, stored. `seconds` are those of its readable rows, in the answer's order.
+
+    `last` are its last raw rows, which an answer that goes on from here repeats; `is_new` whether most were new to us.
+    """
 
     seconds: tuple[int, ...]
     written: int
     set_aside: int
+    last: tuple[Any, ...] = ()
+    is_new: bool = False
 
 
 def readable(stream: Stream, page_id: str, rows: list[Any]) -> list[Document]:
@@ -60,12 +66,24 @@ def readable(stream: Stream, page_id: str, rows: list[Any]) -> list[Document]:
     return documents
 
 
-async def store_answer(stream: Stream, page_id: str, answer: Listing, dead_letters: DeadLetters) -> Batch:
-    """Store every row of `answer` that can be; the others are set aside by name, and hurt nothing. Safe to repeat."""
+async def store_answer(
+    stream: Stream,
+    page_id: str,
+    answer: Listing,
+    dead_letters: DeadLetters,
+    *,
+    previous: Batch | None = None,
+) -> Batch:
+    """Store every row of `answer` that can be; the others are set aside by name, and hurt nothing. Safe to repeat.
+
+    `previous` is the answer this one goes on from: rows it ended with need not be stored again where they are the same.
+    """
     seconds: list[int] = []
     rows: list[Document] = []
     sources: list[Any] = []
     bad: list[tuple[Any, str]] = []
+    known = previous.last if previous else ()
+    expect_new = previous is not None and previous.is_new
     for raw in answer.rows:
         try:
             second, document = stream.map_row(page_id, raw)
@@ -74,9 +92,10 @@ async def store_answer(stream: Stream, page_id: str, answer: Listing, dead_lette
             continue
         if second is not None:
             seconds.append(second)
-        rows.append(document)
-        sources.append(raw)
-    stored = await stream.store.upsert(rows, answer.asked_at)
+        if raw not in known:
+            rows.append(document)
+            sources.append(raw)
+    stored = await stream.store.upsert(rows, answer.asked_at, expect_new=expect_new)
     bad += [(sources[place], reason) for place, reason in stored.refused]
     # a customer whose row cannot be read is there all the same: a sweep must not take them for deleted
     keys = [key for key in (stream.key(page_id, raw) for raw, _ in bad) if key is not None]
@@ -85,7 +104,13 @@ async def store_answer(stream: Stream, page_id: str, answer: Listing, dead_lette
         await dead_letters.add_row(
             stream=stream.name, page_id=page_id, row_id=_row_id(raw), error=reason, raw=json.dumps(raw)[:RAW_KEPT]
         )
-    return Batch(seconds=tuple(seconds), written=stored.written, set_aside=len(bad))
+    return Batch(
+        seconds=tuple(seconds),
+        written=stored.written,
+        set_aside=len(bad),
+        last=tuple(answer.rows[-REPEATED:]),
+        is_new=stored.inserted * 2 > len(answer.rows),
+    )
 
 
 def _in_words(error: ValueError) -> str:

@@ -41,7 +41,7 @@ class Server:
         page: list[Any] = found[(page_number - 1) * self._cap : page_number * self._cap]
         return Listing(page, len(found) if self._counts else None, as_of=NOW, asked_at=datetime.now(UTC))
 
-    async def upsert(self, rows: Sequence[Document], asked_at: datetime) -> Stored:
+    async def upsert(self, rows: Sequence[Document], asked_at: datetime, *, expect_new: bool = False) -> Stored:
         self.stored |= {row["row"] for row in rows}
         return Stored(written=len(rows))
 
@@ -114,7 +114,7 @@ async def test_a_sweep_killed_at_its_very_end_is_finished_by_the_next_backfill()
         evaluated.append(page_id)
         return 0, 0
 
-    async def stored(*_: object) -> Stored:
+    async def stored(*_: object, **__: object) -> Stored:
         return Stored()
 
     async def none(*_: object) -> None:
