@@ -19,6 +19,7 @@ from .stream import Stream, readable, store_answer
 SAVE_EVERY_S = 1.0  # a pass that dies reads at most this much again
 DAY_S = 86_400
 CLOCKS_S = 5  # how far our machines' clocks may be apart
+DATED_S = 5  # how far behind the present, by Pancake's clock, an answer may be dated
 
 #: Told how far a pass is: page id and what it did so far.
 OnProgress = Callable[[str, Filled], None]
@@ -173,7 +174,7 @@ class PagePass:
     def _with_sweep(self, state: Coverage) -> Coverage:
         if state.sweep is not None:
             return state
-        until = max(self._server_now() - self._lag_s - CLOCKS_S, 0)
+        until = max(self._server_now() - self._lag_s - DATED_S, 0)
         return replace(state, sweep=Sweep(started_at=time.time() - CLOCKS_S, until=until))
 
     def _with_sweep_finished(self, state: Coverage) -> Coverage:

@@ -69,7 +69,7 @@ def _decode(response: httpx.Response, where: str) -> Any:
         pass
     try:
         # orjson refuses a whole page for one lone surrogate; the standard library reads it, and only that row is lost
-        return json.loads(response.content)
+        return json.loads(response.content, parse_int=_as_orjson_reads)
     except ValueError as e:
         if not response.is_success:
             if response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
@@ -77,6 +77,12 @@ def _decode(response: httpx.Response, where: str) -> Any:
             raise Permanent(f"{where}: refused ({response.status_code}); is PANCAKE_BASE_URL right?") from e
         kind = "a web page" if response.content.lstrip()[:1] == b"<" else "something else"
         raise Transient(f"{where}: {kind} came instead of JSON; if this stays, check PANCAKE_BASE_URL") from e
+
+
+def _as_orjson_reads(digits: str) -> int | float:
+    """Beyond 64 bits a float: a row must not be storable or not by what stands in the rows beside it."""
+    number = int(digits)
+    return number if -(2**63) <= number < 2**64 else float(digits)
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
