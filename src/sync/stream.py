@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -97,13 +98,7 @@ async def store_answer(
             sources.append(raw)
     stored = await stream.store.upsert(rows, answer.asked_at, expect_new=expect_new)
     bad += [(sources[place], reason) for place, reason in stored.refused]
-    # a customer whose row cannot be read is there all the same: a sweep must not take them for deleted
-    keys = [key for key in (stream.key(page_id, raw) for raw, _ in bad) if key is not None]
-    await stream.store.mark_seen(keys, answer.asked_at)
-    for raw, reason in bad:
-        await dead_letters.add_row(
-            stream=stream.name, page_id=page_id, row_id=_row_id(raw), error=reason, raw=json.dumps(raw)[:RAW_KEPT]
-        )
+    await _set_aside(stream, page_id, bad, answer.asked_at, dead_letters)
     return Batch(
         seconds=tuple(seconds),
         written=stored.written,
@@ -111,6 +106,18 @@ async def store_answer(
         last=tuple(answer.rows[-REPEATED:]),
         is_new=stored.inserted * 2 > len(answer.rows),
     )
+
+
+async def _set_aside(
+    stream: Stream, page_id: str, bad: list[tuple[Any, str]], asked_at: datetime, dead_letters: DeadLetters
+) -> None:
+    # a customer whose row cannot be read is there all the same: a sweep must not take them for deleted
+    keys = [key for key in (stream.key(page_id, raw) for raw, _ in bad) if key is not None]
+    await stream.store.mark_seen(keys, asked_at)
+    for raw, reason in bad:
+        await dead_letters.add_row(
+            stream=stream.name, page_id=page_id, row_id=_row_id(raw), error=reason, raw=json.dumps(raw)[:RAW_KEPT]
+        )
 
 
 def _in_words(error: ValueError) -> str:

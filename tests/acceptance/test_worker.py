@@ -10,8 +10,9 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
+from scripts._services import start_redis
 from tests.acceptance.processes import WORKER, ended, environment, of_simulator, run, running, until
-from tests.conftest import Servers
+from tests.conftest import CACHE, Servers
 from tests.simulators.pancake import SimulatorProcess
 
 Mongo = Database[dict[str, Any]]
@@ -118,6 +119,26 @@ def test_sigterm_puts_a_running_pass_back_at_once(
         assert not redis.keys("arq:in-progress:*")
         assert len(redis.keys("arq:job:sync_page_customers:*")) >= 2
         assert not redis.keys("folkform:attempts:*")
+
+
+def test_a_restart_of_redis_passes_unnoticed(
+    servers: Servers, database: Mongo, simulator: SimulatorProcess, tmp_path: Path
+) -> None:
+    """Redis is killed under a running worker and comes back: the worker lives, and its schedules go on."""
+    first = start_redis(tmp_path / "redis", CACHE, environ={})
+    more = {**of_simulator(simulator), "REDIS_URL": first.url, "SCHEDULE_SYNC_CUSTOMERS_INCREMENTAL": "@every 1s"}
+    try:
+        with running(WORKER, {**environment(servers, database.name), **more}, tmp_path / "log") as worker:
+            until(lambda: all_there(simulator, database), "every customer is stored")
+            first.stop()
+            for page_id in page_ids(database):
+                simulator.control("POST", "birth", page_id=page_id, rows=3)
+            port = int(first.url.rpartition(":")[2].partition("/")[0])
+            with start_redis(tmp_path / "redis", CACHE, port=port, environ={}):
+                until(lambda: all_there(simulator, database), "the schedule goes on")
+                assert ended(worker, signal.SIGTERM) == 0
+    finally:
+        first.stop()
 
 
 def test_one_dead_page_stops_no_other(
