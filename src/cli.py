@@ -14,6 +14,7 @@ import typer
 from .clients import mongo, redis
 from .deps import Deps, open_deps
 from .doctor import examine
+from .engine.boundary import known
 from .engine.inline import Ran, run_to_end
 from .engine.wire import deserialize, serialize
 from .errors import Misuse, ServiceError
@@ -48,6 +49,10 @@ def run(
 ) -> None:
     """Run a job here and now to its end, children included; prints its outcome as one JSON line."""
     arguments = _arguments(arg or [])
+    try:
+        known(ALL_JOBS, job).checked(arguments)  # a wrong call is wrong whether or not the servers are there
+    except Misuse as e:
+        _stop(str(e), WRONG_CALL)
 
     async def work(deps: Deps) -> Ran:
         return await run_to_end(ALL_JOBS, deps, job, arguments, max_tries=PERSON_TRIES)

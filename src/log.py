@@ -66,6 +66,11 @@ def configure_logging(
             delay=True,
             **options,
         )
+    _take_over_logging()
+
+
+def _take_over_logging() -> None:
+    """Forward the standard library's loggers to ours, each line once, without what we say ourselves."""
     logging.basicConfig(handlers=[_Forward()], level=logging.INFO, force=True)
     for name in ("arq", "arq.worker"):
         logging.getLogger(name).handlers.clear()

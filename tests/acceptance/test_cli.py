@@ -59,13 +59,24 @@ def test_run_prints_one_json_line(env: dict[str, str]) -> None:
         (["run", "sync_nothing"], {}, 2, "there is no job 'sync_nothing'; there are sync_customers_backfill"),
         (["run", "sync_page_customers"], {}, 2, "page_id: field required"),
         (["run", "sync_pages", "--arg", "x"], {}, 2, "write name=value"),
+        (["run", "sync_pages", "--arg", "x=1"], {"REDIS_URL": "redis://127.0.0.1:1"}, 2, "x: extra inputs"),
         (["run", "sync_pages"], {"PANCAKE_ACCESS_TOKEN": "wrong"}, 1, "take a new one from Account"),
         (["doctor"], {"PANCAKE_ACCESS_TOKEN": "wrong"}, 1, "WRONG Pancake"),
         (["doctor"], {"REDIS_URL": "redis://127.0.0.1:1"}, 1, "WRONG Redis: Redis does not answer at"),
         (["doctor"], {"SYNC_SLICES": "many"}, 1, "SYNC_SLICES: "),
         (["sync", "customers"], {"PANCAKE_BASE_URL": "http://127.0.0.1:1/api"}, 1, "is Pancake reachable?"),
     ],
-    ids=["job", "missing", "form", "token", "doctor-token", "doctor-redis", "doctor-settings", "dead"],
+    ids=[
+        "job",
+        "missing",
+        "form",
+        "extra, and no Redis",
+        "token",
+        "doctor-token",
+        "doctor-redis",
+        "doctor-settings",
+        "dead",
+    ],
 )
 def test_a_mistake_is_answered_with_what_to_do(
     env: dict[str, str], arguments: list[str], changed: dict[str, str], code: int, said: str
