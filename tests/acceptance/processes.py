@@ -20,7 +20,7 @@ LIMIT_S = 60.0
 
 def environment(servers: Servers, database: str, **more: str) -> dict[str, str]:
     """What a process of ours needs to find the test servers."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith((*OURS, "REDIS_", "MONGODB_"))}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return {
         **kept,
         "REDIS_URL": servers.redis_url,
