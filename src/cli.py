@@ -14,9 +14,7 @@ import typer
 from .clients import mongo, redis
 from .deps import Deps, open_deps
 from .doctor import examine
-from .engine.boundary import known
-from .engine.inline import Ran, run_to_end
-from .engine.wire import deserialize, serialize
+from .engine.inline import Ran, known, run_to_end
 from .errors import Misuse, ServiceError
 from .jobs import ALL_JOBS
 from .log import configure_logging
@@ -50,7 +48,9 @@ def run(
     """Run a job here and now to its end, children included; prints its outcome as one JSON line."""
     arguments = _arguments(arg or [])
     try:
-        known(ALL_JOBS, job).checked(arguments)  # a wrong call is wrong whether or not the servers are there
+        known(ALL_JOBS, job).declaration.checked(
+            arguments
+        )  # a wrong call is wrong whether or not the servers are there
     except Misuse as e:
         _stop(str(e), WRONG_CALL)
 
@@ -144,7 +144,7 @@ def _with_deps(
     configure_logging(level, settings.service.log_format)
 
     async def opened() -> T:
-        async with open_deps(settings, job_serializer=serialize, job_deserializer=deserialize) as deps:
+        async with open_deps(settings) as deps:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, deps.stopping.set)
             return await work(deps)
 

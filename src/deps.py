@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import httpx
-from arq.connections import ArqRedis
+from redis.asyncio import Redis
 from redis.exceptions import LockError
 
 from .clients import mongo
@@ -21,6 +21,7 @@ from .errors import Permanent, Transient
 from .settings import Settings
 from .store.customers import customers
 from .store.dead_letters import DeadLetters
+from .store.job_runs import JobRuns, Run
 from .store.pages import Pages
 from .store.rows import RowStore
 from .store.schedules import Schedules
@@ -29,12 +30,16 @@ from .sync.filler import Filled
 
 MINT_LOCK_S = 60.0  # longer than a mint with its timeout takes
 
-#: Hands a child job on: job name, its unique key or None, its arguments. Returns False where it already waits or runs.
-Spawn = Callable[[str, str | None, dict[str, Any]], Awaitable[bool]]
+#: Hands a child job on: job name, its arguments. Returns False where one with its unique key already waits or runs.
+Spawn = Callable[[str, dict[str, Any]], Awaitable[bool]]
 
 
-def _no_spawn(name: str, unique_key: str | None, arguments: dict[str, Any]) -> Awaitable[bool]:
+def _no_spawn(name: str, arguments: dict[str, Any]) -> Awaitable[bool]:
     raise RuntimeError(f"nobody is there to run {name}: jobs are spawned inside a worker or `python -m src run`")
+
+
+def _no_record(run: Run) -> None:
+    """Outside a worker nothing is kept of a run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +47,7 @@ class Deps:
     """What a job gets. `stopping` is set when the process is asked to end: leave at the next safe place."""
 
     settings: Settings
-    redis: ArqRedis
+    redis: Redis
     database: Database
     pancake: PancakeClient
     limiter: RateLimiter
@@ -51,8 +56,10 @@ class Deps:
     sync_states: SyncStates
     dead_letters: DeadLetters
     schedules: Schedules
+    job_runs: JobRuns
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     spawn: Spawn = _no_spawn
+    record: Callable[[Run], None] = _no_record
     monotonic: Callable[[], float] = time.monotonic
     on_progress: Callable[[str, Filled], None] | None = None
 
@@ -63,7 +70,6 @@ async def open_deps(
     *,
     transport: httpx.AsyncBaseTransport | None = None,
     may_mint: bool = True,
-    **arq_options: Any,
 ) -> AsyncIterator[Deps]:
     """Connect to everything and create the indexes. `transport` stands in for Pancake in tests.
 
@@ -72,11 +78,11 @@ async def open_deps(
     Raises Transient or Permanent, with a line that says what to do, when Redis or MongoDB cannot be used.
     """
     async with AsyncExitStack() as stack:
-        redis = await stack.enter_async_context(open_redis(settings.redis, **arq_options))
+        redis = await stack.enter_async_context(open_redis(settings.redis))
         database = await stack.enter_async_context(open_database(settings.mongo))
         pages, customer_rows = Pages(database), customers(database)
-        dead_letters, schedules = DeadLetters(database), Schedules(database)
-        await _ensure_indexes(settings, pages, customer_rows, dead_letters, schedules)
+        dead_letters, schedules, job_runs = DeadLetters(database), Schedules(database), JobRuns(database)
+        await _ensure_indexes(settings, pages, customer_rows, dead_letters, schedules, job_runs)
         pancake_settings = settings.pancake
         limiter = RateLimiter(redis, pancake_settings.max_calls_per_second)
 
@@ -96,10 +102,11 @@ async def open_deps(
             sync_states=SyncStates(database),
             dead_letters=dead_letters,
             schedules=schedules,
+            job_runs=job_runs,
         )
 
 
-async def _ensure_indexes(settings: Settings, *stores: Pages | RowStore | DeadLetters | Schedules) -> None:
+async def _ensure_indexes(settings: Settings, *stores: Pages | RowStore | DeadLetters | Schedules | JobRuns) -> None:
     try:
         for store in stores:
             await store.ensure_indexes()
@@ -111,7 +118,7 @@ async def _ensure_indexes(settings: Settings, *stores: Pages | RowStore | DeadLe
 
 
 @asynccontextmanager
-async def _mint_lock(redis: ArqRedis, page_id: str) -> AsyncIterator[None]:
+async def _mint_lock(redis: Redis, page_id: str) -> AsyncIterator[None]:
     """One process at a time makes a token for the page. Raises Transient where another one takes too long."""
     lock = redis.lock(f"folkform:mint:{page_id}", timeout=MINT_LOCK_S, blocking_timeout=MINT_LOCK_S)
     if not await lock.acquire():

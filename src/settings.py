@@ -61,6 +61,31 @@ def _is_address(value: str, *schemes: str) -> bool:
         return False
 
 
+#: Every lane there is, and its share of the slots while all have work.
+LANES = {
+    "webhooks": 5.0,
+    "periodic": 4.0,
+    "webhooks_retry": 3.0,
+    "monitoring": 2.0,
+    "reports": 1.0,
+    "sync": 4.0,
+    "workflows": 2.0,
+}
+
+
+def _weights(value: object) -> object:
+    """`webhooks=5,sync=4` over the default weights."""
+    if not isinstance(value, str):
+        return value
+    weights: dict[str, object] = dict(LANES)
+    for part in _parts(value):
+        lane, _, weight = (side.strip() for side in part.partition("="))
+        if lane not in LANES:
+            raise ValueError(f"there is no lane {lane!r}; there are {', '.join(LANES)}")
+        weights[lane] = weight
+    return weights
+
+
 Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 ZoneName = Annotated[str, AfterValidator(_zone)]
 
@@ -166,6 +191,27 @@ class WorkerGroup(_Group, env_prefix="WORKER_"):
     max_concurrent_jobs: int = Field(100, ge=1, le=10_000)
     shutdown_seconds: float = Field(30, ge=0)
     lease_seconds: float = Field(15, ge=1)  # a killed worker's jobs run elsewhere after this long
+    lanes: Names = ()  # only these; empty = all
+    keep_result_seconds: float = Field(60, ge=0)  # how long a job that is over can be asked about in Redis
+    history_days: float = Field(14, ge=0)  # how long each run stays in job_runs; 0 = no history
+    metrics_port: int = Field(9100, ge=0, le=65_535)  # 0 = off
+
+    @field_validator("lanes")
+    @classmethod
+    def _exist(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if value == ("all",):
+            return ()
+        for lane in value:
+            if lane not in LANES:
+                raise ValueError(f"there is no lane {lane!r}; there are {', '.join(LANES)}")
+        return value
+
+
+class LaneSettings(_Group, env_prefix="LANE_"):
+    """How lanes share the slots of a process."""
+
+    weights: Annotated[dict[str, Annotated[float, Field(gt=0)]], NoDecode, BeforeValidator(_weights)] = LANES
+    priority_head_start_seconds: float = Field(30, ge=0)  # what a priority of 1 is worth within a lane
 
 
 class PancakeSettings(_Group, env_prefix="PANCAKE_"):
@@ -220,6 +266,7 @@ class Settings:
         self.redis: RedisSettings = group(RedisSettings)
         self.mongo: MongoSettings = group(MongoSettings)
         self.worker: WorkerGroup = group(WorkerGroup)
+        self.lanes: LaneSettings = group(LaneSettings)
         self.pancake: PancakeSettings = group(PancakeSettings)
         self.sync: SyncSettings = group(SyncSettings)
         self.schedules: ScheduleSettings = group(ScheduleSettings)

@@ -14,7 +14,6 @@ from redis import Redis
 
 from scripts._services import start_mongod, start_redis
 from src.deps import Deps, open_deps
-from src.engine.wire import deserialize, serialize
 from src.settings import MongoSettings, PancakeSettings, RedisSettings, Settings, SyncSettings, load_settings
 
 CACHE = Path(__file__).parent.parent / ".cache" / "services"
@@ -75,5 +74,5 @@ def settings(servers: Servers, database_name: str) -> Settings:
 @pytest.fixture
 async def deps(settings: Settings) -> AsyncIterator[Deps]:
     """Everything a job may use, on the test servers; point `settings.pancake` at a simulator where it is needed."""
-    async with open_deps(settings, job_serializer=serialize, job_deserializer=deserialize) as opened:
+    async with open_deps(settings) as opened:
         yield opened

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from aiolimiter import AsyncLimiter
-from arq.connections import ArqRedis
 from loguru import logger
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ..errors import Snooze
@@ -111,7 +111,7 @@ class RateLimiter:
 
     def __init__(
         self,
-        redis: ArqRedis,
+        redis: Redis,
         ceiling_per_s: float,
         *,
         prefix: str = "folkform:rate:",

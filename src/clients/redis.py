@@ -4,12 +4,11 @@ import asyncio
 import builtins
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from arq.connections import ArqRedis
 from arq.connections import RedisSettings as ArqSettings
-from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -29,7 +28,9 @@ from ..settings import RedisSettings
 CALL_S = 5.0  # for one question
 CONNECT_S = 2.0
 START_RETRIES = 2
-JOB_KEPT_MS = 30 * 86_400_000  # how long an undelivered job waits in Redis
+RETRIES = 3
+
+R = TypeVar("R", bound=Redis)
 
 #: What a lost, refused or overloaded connection looks like here; the job boundary treats it as Transient.
 OUTAGES = (ConnectionError, TimeoutError, BusyLoadingError)
@@ -90,7 +91,7 @@ async def in_time() -> AsyncIterator[None]:
         raise TimeoutError(f"Redis gave no answer in {CALL_S:g} s") from e
 
 
-async def be_patient(redis: ArqRedis) -> Patience:
+async def be_patient(redis: Redis) -> Patience:
     """Let arq's own connection outlast an outage; call it once, while no command is under way.
 
     A Redis that is away when a worker starts is a wrong address and is to be said at once; one that goes away later
@@ -99,17 +100,17 @@ async def be_patient(redis: ArqRedis) -> Patience:
     pool = redis.connection_pool
     pool.connection_kwargs["retry"] = patience = Patience()
     await pool.disconnect()
-    pool.reset()  # type: ignore[no-untyped-call]
+    pool.reset()
     return patience
 
 
 @asynccontextmanager
-async def open_redis(settings: RedisSettings, **arq_options: Any) -> AsyncIterator[ArqRedis]:
-    """A connection that is seen to answer; closed on leaving. `arq_options`: serializers of the job queue.
+async def open_redis(settings: RedisSettings, *, retries: int = RETRIES) -> AsyncIterator[Redis]:
+    """A connection that is seen to answer; closed on leaving. `retries`: of each command, when the connection drops.
 
     Raises Transient when nobody answers, Permanent when Redis refuses the password; both say what to do.
     """
-    redis = _connect(settings, arq_options)
+    redis: Redis = connect(settings, Redis, retries=retries)
     try:
         await ping(redis, settings.shown)
         yield redis
@@ -117,7 +118,7 @@ async def open_redis(settings: RedisSettings, **arq_options: Any) -> AsyncIterat
         await redis.aclose(close_connection_pool=True)
 
 
-async def ping(redis: ArqRedis, shown: str) -> None:
+async def ping(redis: Redis, shown: str) -> None:
     """One round trip. Raises Transient or Permanent with a line that says what to do."""
     try:
         async with in_time():
@@ -128,28 +129,24 @@ async def ping(redis: ArqRedis, shown: str) -> None:
         raise Transient(f"Redis does not answer at {shown}: start it, or set REDIS_URL") from e
 
 
-def _connect(settings: RedisSettings, arq_options: dict[str, Any]) -> ArqRedis:
+def connect(settings: RedisSettings, kind: type[R], *, retries: int = RETRIES) -> R:
+    """A client of class `kind` that connects at its first command; whoever makes it closes it."""
     # no socket_timeout: redis-py would send with asyncio.wait_for, which before Python 3.12 can drop a cancellation
     # that comes as the command goes out (python/cpython#86296), and a job told to stop would go on; use `in_time`
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_S,
-        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), 3),
-        **_RETRY,
+        "socket_keepalive": True,
+        "retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
+        **(_RETRY if retries else {}),
     }
     if settings.sentinels:
         hosts = [(host, int(port)) for host, _, port in (s.rpartition(":") for s in settings.sentinels)]
         if settings.password:
             options["password"] = settings.password.get_secret_value()
-        sentinel = Sentinel(hosts, socket_timeout=CONNECT_S)  # type: ignore[no-untyped-call]
-        master: ArqRedis = sentinel.master_for(
-            settings.sentinel_master, redis_class=ArqRedis, db=settings.db, **options
-        )
-        master.job_serializer = arq_options.get("job_serializer")
-        master.job_deserializer = arq_options.get("job_deserializer")
-        master.expires_extra_ms = JOB_KEPT_MS
+        sentinel = Sentinel(hosts, socket_timeout=CONNECT_S)
+        master: R = sentinel.master_for(settings.sentinel_master, redis_class=kind, db=settings.db, **options)
         return master
     address = settings.address.get_secret_value()
     if urlsplit(address).scheme == "unix":
-        options.pop("socket_connect_timeout")
-    pool = BlockingConnectionPool.from_url(address, max_connections=50, timeout=CALL_S, **options)
-    return ArqRedis(pool_or_conn=pool, expires_extra_ms=JOB_KEPT_MS, **arq_options)
+        del options["socket_connect_timeout"], options["socket_keepalive"]
+    return kind(connection_pool=BlockingConnectionPool.from_url(address, max_connections=50, timeout=CALL_S, **options))

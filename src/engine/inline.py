@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any
 
 from ..deps import Deps
-from .boundary import End, known, run_job
+from ..errors import Misuse
+from .boundary import Call, End, run_job
 from .job import Job
 
 AT_ONCE = 8  # children that run side by side
@@ -63,13 +64,14 @@ async def run_to_end(
     `max_tries` takes the place of the jobs' own, for a person who waits.
     """
     job = known(jobs, name)
+    declaration = job.declaration
     if max_tries is not None:
-        job = replace(job, max_tries=min(job.max_tries, max_tries))
-    job.checked(arguments)
+        job = replace(job, declaration=replace(declaration, max_tries=min(declaration.max_tries, max_tries)))
+    declaration.checked(arguments)
     spawned: dict[str, tuple[str, dict[str, Any]]] = {}
 
-    async def spawn(child: str, unique_key: str | None, child_arguments: dict[str, Any]) -> bool:
-        key = unique_key or f"{child}:{len(spawned)}"
+    async def spawn(child: str, child_arguments: dict[str, Any]) -> bool:
+        key = known(jobs, child).declaration.key(**child_arguments) or f"{child}:{len(spawned)}"
         return spawned.setdefault(key, (child, child_arguments)) == (child, child_arguments)
 
     end = await _to_end(job, replace(deps, spawn=spawn), arguments, sleep or partial(_sleep, deps))
@@ -84,12 +86,19 @@ async def run_to_end(
     return ran
 
 
+def known(jobs: Mapping[str, Job[Any]], name: str) -> Job[Any]:
+    """The job of that name. Raises Misuse with the names there are."""
+    if name not in jobs:
+        raise Misuse(f"there is no job {name!r}; there are {', '.join(sorted(jobs))}")
+    return jobs[name]
+
+
 async def _to_end(
     job: Job[Any], deps: Deps, arguments: dict[str, Any], sleep: Callable[[float], Awaitable[None]]
 ) -> End:
-    attempt = 1
+    attempt, job_id = 1, f"here:{job.declaration.key(**arguments) or job.name}"
     while True:
-        end = await run_job(job, deps, arguments, job_id=f"here:{job.key(**arguments) or job.name}", attempt=attempt)
+        end = await run_job(job, deps, arguments, Call(job_id, job.declaration.lane, attempt))
         if end.kind in ("done", "dead") or deps.stopping.is_set():
             return end
         attempt += end.kind == "retry"

@@ -1,9 +1,13 @@
 """How jobs are written in Redis: arq's own dictionary as JSON. Never pickle: who can write to Redis must not run code.
 
+arq's keys are kept (`f` function, `a` and `k` arguments, `t` try, `et` enqueue time in ms), so that `arq.jobs.Job` can
+follow a job; ours stand beside them: `v` version, `p` priority, `u` unique key, `tp` traceparent.
+
 A result that is an exception becomes `{"__error__": [type, message]}` and is read back as `JobError`, so that
 `arq.jobs.Job.result()` raises. Give `serialize` and `deserialize` to any arq client that is to speak with us.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -13,6 +17,19 @@ VERSION = 1
 
 class JobError(Exception):
     """A job's failure as another process sees it: `<type>: <message>`."""
+
+
+@dataclass(slots=True)
+class Envelope:
+    """A job as it came: `args` and `kwargs` are not checked yet. `enqueued_ms`: Unix ms, by the producer's clock."""
+
+    name: str
+    args: list[Any]
+    kwargs: dict[str, Any]
+    enqueued_ms: int
+    priority: int
+    unique: str
+    traceparent: str
 
 
 def serialize(job: dict[str, Any]) -> bytes:
@@ -32,6 +49,35 @@ def deserialize(data: bytes) -> dict[str, Any]:
             raise ValueError("not an error of this version")
         job["r"] = JobError(": ".join(parts))
     return job
+
+
+def write_job(name: str, arguments: dict[str, Any], now_ms: int, *, priority: int, unique: str, tp: str) -> bytes:
+    """A job for the queue. Raises TypeError on what JSON cannot hold."""
+    job = {"v": VERSION, "t": None, "f": name, "a": (), "k": arguments, "et": now_ms}
+    return orjson.dumps({**job, "p": priority, "u": unique, "tp": tp})
+
+
+def read_job(data: bytes) -> Envelope:
+    """A job from the queue. Raises ValueError on what is no job of a version we know, whoever wrote it."""
+    job = deserialize(data)
+    name, args, kwargs = job.get("f"), job.get("a"), job.get("k")
+    if not (isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict)):
+        raise ValueError("not a job")  # noqa: TRY004 - as for any other text that is none
+    enqueued_ms, priority = job.get("et"), job.get("p", 0)
+    if not (isinstance(enqueued_ms, int) and isinstance(priority, int)):
+        raise ValueError("not a job")  # noqa: TRY004
+    unique, traceparent = job.get("u", ""), job.get("tp", "")
+    return Envelope(name, args, kwargs, enqueued_ms, max(priority, 0), str(unique), str(traceparent))
+
+
+def write_result(
+    job: Envelope, job_id: str, lane: str, *, attempt: int, outcome: str, error: str, started_ms: int, finished_ms: int
+) -> bytes:
+    """How a job ended, as `arq.jobs.Job` reads it; with an `error`, its `result()` raises JobError."""
+    result: object = {"__error__": [error]} if error else outcome
+    times = {"et": job.enqueued_ms, "st": started_ms, "ft": finished_ms}
+    call = {"v": VERSION, "t": attempt, "f": job.name, "a": job.args, "k": job.kwargs, "q": lane, "id": job_id}
+    return orjson.dumps({**call, **times, "s": not error, "r": result})
 
 
 def _encode(value: object) -> object:

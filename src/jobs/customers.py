@@ -1,5 +1,6 @@
 """Jobs that keep `customers` in step with Pancake."""
 
+from .. import catalog
 from ..deps import Deps
 from ..engine.job import Job
 from ..rules.coverage import Mode
@@ -22,5 +23,9 @@ async def sync_page_customers(deps: Deps, page_id: str, mode: Mode = "incrementa
     return await one_pass(deps, customer_stream(deps.pancake, deps.customers), page_id, mode)
 
 
-SYNC_PAGE = Job(sync_page_customers, lane="sync", unique_key=lambda page_id, mode="incremental": f"{page_id}:{mode}")
-JOBS = (Job(sync_customers_incremental, lane="sync"), Job(sync_customers_backfill, lane="sync"), SYNC_PAGE)
+SYNC_PAGE = Job(catalog.sync_page_customers, sync_page_customers)
+JOBS = (
+    Job(catalog.sync_customers_incremental, sync_customers_incremental),
+    Job(catalog.sync_customers_backfill, sync_customers_backfill),
+    SYNC_PAGE,
+)

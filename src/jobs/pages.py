@@ -1,5 +1,6 @@
 """The job that keeps `pages` in step with what the shop has connected."""
 
+from .. import catalog
 from ..deps import Deps
 from ..engine.job import Job, Outcome
 from ..rules.coverage import Mode
@@ -26,4 +27,4 @@ async def _start(deps: Deps, page_ids: list[str]) -> None:
         await SYNC_PAGE.spawn(deps, page_id=page_id, mode=mode)
 
 
-JOBS = (Job(sync_pages, lane="sync", scheduled_arguments={"start_new": True}),)
+JOBS = (Job(catalog.sync_pages, sync_pages),)

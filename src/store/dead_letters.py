@@ -1,11 +1,45 @@
 """`dead_letters`: what we stopped trying, kept for a human: jobs that failed for good, rows that cannot be read."""
 
-from datetime import UTC, datetime
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
 from ..clients.mongo import Database, Document
+
+DEAD, REPLAYED = "dead", "replayed"
+REPLAYED_KEPT = timedelta(days=30)  # a letter whose job was queued again and did not come back
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which letters of jobs: those that fit all that is given. `error` is a part of the error's text, in any case."""
+
+    job: str | None = None
+    lane: str | None = None
+    error: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    with_replayed: bool = False
+
+    def query(self) -> Document:
+        """As MongoDB asks for them. The window is over the last failure, from `since` to before `until`."""
+        query: Document = {"kind": "job"}
+        if not self.with_replayed:
+            query["status"] = {"$ne": REPLAYED}
+        if self.job:
+            query["job"] = self.job
+        if self.lane:
+            query["lane"] = self.lane
+        if self.error:
+            query["error"] = {"$regex": re.escape(self.error), "$options": "i"}
+        window = {"$gte": self.since, "$lt": self.until}
+        if window := {operator: at for operator, at in window.items() if at}:
+            query["lastAt"] = window
+        return query
 
 
 class DeadLetters:
@@ -20,24 +54,38 @@ class DeadLetters:
             [
                 IndexModel([("kind", ASCENDING), ("lastAt", DESCENDING)]),
                 IndexModel([("pageId", ASCENDING), ("lastAt", DESCENDING)], sparse=True),
+                IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
             ]
         )
 
     async def add_job(
-        self, *, job: str, job_id: str, arguments: dict[str, Any], error: str, traceback: str, attempts: int
+        self,
+        *,
+        job: str,
+        lane: str,
+        job_id: str,
+        arguments: dict[str, Any],
+        error: str,
+        traceback: str,
+        attempts: list[dict[str, Any]],
+        raw: bytes | None = None,
     ) -> None:
-        """Keep a job that failed for good. Texts must be redacted already. Safe to repeat: counts, never doubles."""
-        await self._add(
-            f"job:{job_id}",
-            {
-                "kind": "job",
-                "job": job,
-                "arguments": arguments,
-                "error": error,
-                "traceback": traceback,
-                "attempts": attempts,
-            },
-        )
+        """Keep a job that failed for good. Texts must be redacted already. Safe to repeat: counts, never doubles.
+
+        `attempts`: every failed one, oldest first. `raw`: the job as it was queued, where it cannot be read.
+        """
+        letter: Document = {
+            "kind": "job",
+            "status": DEAD,
+            "job": job,
+            "jobId": job_id,
+            "lane": lane,
+            "arguments": arguments,
+            "error": error,
+            "traceback": traceback,
+            "attempts": attempts,
+        }
+        await self._add(f"job:{job_id}", letter if raw is None else {**letter, "raw": raw})
 
     async def add_row(self, *, stream: str, page_id: str, row_id: str, error: str, raw: str) -> None:
         """Set a row aside: `error` says in words what is wrong, `raw` is its JSON text. Safe to repeat."""
@@ -51,14 +99,49 @@ class DeadLetters:
         found = self._collection.find({"kind": "row", "stream": stream, "pageId": page_id})
         return list(await found.sort("lastAt", DESCENDING).to_list(100))
 
+    async def jobs(self, wanted: Wanted, limit: int = 0) -> AsyncIterator[Document]:
+        """Letters of jobs that `wanted` fits, oldest first; all of them where `limit` is 0."""
+        async for letter in self._collection.find(wanted.query()).sort("lastAt", ASCENDING).limit(limit):
+            yield letter
+
+    async def matching(self, wanted: Wanted) -> int:
+        """How many letters of jobs `wanted` fits."""
+        return int(await self._collection.count_documents(wanted.query()))
+
+    async def get(self, letter_id: str) -> Document | None:
+        """The letter whose `_id` or whose job's id that is, or None."""
+        return await self._collection.find_one({"_id": {"$in": [letter_id, f"job:{letter_id}"]}})
+
+    async def replayed(self, letter: Document, job_id: str) -> None:
+        """Note that the letter's job is in the queue again as `job_id`; if it fails again, the letter is open again."""
+        now = datetime.now(UTC)
+        await self._collection.update_one(
+            {"_id": letter["_id"], "lastAt": letter["lastAt"]},
+            {"$set": {"status": REPLAYED, "replayedAt": now, "replayedAs": job_id, "expiresAt": now + REPLAYED_KEPT}},
+        )
+
+    async def drop(self, letter_id: str) -> bool:
+        """Delete one letter; False where it is gone already."""
+        return bool((await self._collection.delete_one({"_id": letter_id})).deleted_count)
+
+    async def open_by_lane(self) -> dict[str, int]:
+        """Per lane how many jobs' letters are open."""
+        stages = [{"$match": Wanted().query()}, {"$group": {"_id": "$lane", "count": {"$sum": 1}}}]
+        return {str(row["_id"]): int(row["count"]) async for row in self._collection.aggregate(stages)}
+
     async def count(self) -> int:
-        """How many there are."""
-        return int(await self._collection.estimated_document_count())
+        """How many are open, jobs and rows."""
+        return int(await self._collection.count_documents({"status": {"$ne": REPLAYED}}))
 
     async def _add(self, key: str, what: Document) -> None:
         now = datetime.now(UTC)
         await self._collection.update_one(
             {"_id": key},
-            {"$set": {**what, "lastAt": now}, "$setOnInsert": {"firstAt": now}, "$inc": {"count": 1}},
+            {
+                "$set": {**what, "lastAt": now},
+                "$setOnInsert": {"firstAt": now},
+                "$inc": {"count": 1},
+                "$unset": {"expiresAt": 1},
+            },
             upsert=True,
         )

@@ -26,6 +26,7 @@ def environment(servers: Servers, database: str, **more: str) -> dict[str, str]:
         "REDIS_URL": servers.redis_url,
         "MONGODB_URI": servers.mongodb_uri,
         "MONGODB_DATABASE": database,
+        "WORKER_METRICS_PORT": "0",  # many run side by side
         **more,
     }
 

@@ -46,6 +46,11 @@ def stored(database: Mongo, page_id: str) -> dict[str, int]:
     return {row["psid"]: row["panCakeData"]["sim_version"] for row in found}
 
 
+def passes(redis: Redis) -> int:
+    """How many passes over a page wait or run."""
+    return len(list(redis.scan_iter("folkform:unique:sync_page_customers:*")))
+
+
 def page_ids(database: Mongo) -> list[str]:
     return [page["pageId"] for page in database["pages"].find()]
 
@@ -66,7 +71,7 @@ def test_a_new_shop_is_complete_and_the_end_is_clean(
         assert check.returncode == 0
         assert ended(worker, signal.SIGTERM) == 0
     log = (tmp_path / "log").read_text()
-    assert '"message":"worker stopped"' in log
+    assert '"message":"worker shutdown completed"' in log
     assert "Traceback" not in log
     for token in (simulator.user_token, *(page["pageAccessToken"] for page in database["pages"].find())):
         assert token not in log
@@ -114,11 +119,12 @@ def test_sigterm_puts_a_running_pass_back_at_once(
     env = environment(servers, database.name, **of_simulator(simulator), WORKER_SHUTDOWN_SECONDS="1")
     simulator.control("POST", "switches", latency_ms=8000)
     with running(WORKER, env, tmp_path / "log") as worker, Redis.from_url(servers.redis_url) as redis:
-        until(lambda: len(redis.keys("arq:in-progress:sync_page_customers:*")) >= 2, "passes run", 90)
+        until(lambda: passes(redis) >= 2 and redis.hlen("folkform:running:sync") >= 2, "passes run", 90)
         assert ended(worker, signal.SIGTERM, 20) == 0
         assert not redis.keys("arq:in-progress:*")
-        assert len(redis.keys("arq:job:sync_page_customers:*")) >= 2
-        assert not redis.keys("folkform:attempts:*")
+        assert not redis.exists("folkform:running:sync")
+        assert passes(redis) >= 2
+        assert not redis.keys("folkform:tries:*")
 
 
 def test_a_restart_of_redis_passes_unnoticed(

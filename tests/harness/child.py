@@ -19,7 +19,6 @@ from src import deps as deps_module
 from src.clients.pancake import client
 from src.deps import Deps, open_deps
 from src.engine.inline import run_to_end
-from src.engine.wire import deserialize, serialize
 from src.errors import ServiceError
 from src.jobs import ALL_JOBS
 from src.log import configure_logging
@@ -81,7 +80,7 @@ def live(order: Order) -> int:
 
 
 async def _live(order: Order) -> int:
-    async with open_deps(load_settings(None), job_serializer=serialize, job_deserializer=deserialize) as deps:
+    async with open_deps(load_settings(None)) as deps:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, deps.stopping.set)
         await _job(deps, "sync_pages")  # also tells us Pancake's time
         if order.finish:

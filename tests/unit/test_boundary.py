@@ -14,7 +14,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from src.deps import Deps
-from src.engine.boundary import RETRY_BASE_S, End, known, run_job
+from src.engine.boundary import Call, End, run_job
+from src.engine.inline import known
 from src.engine.job import Job, Outcome
 from src.engine.wire import JobError, deserialize, serialize
 from src.errors import (
@@ -28,6 +29,7 @@ from src.errors import (
     Transient,
 )
 from src.settings import load_settings
+from tests.harness.jobs import job as job_of
 
 SECRET = "s3cr3t-0f-n0body"
 URL = f"https://pages.test/x?page_access_token={SECRET}"
@@ -60,6 +62,7 @@ def deps_with(letters: Letters) -> Deps:
         sync_states=missing,
         dead_letters=cast("Any", letters),
         schedules=missing,
+        job_runs=missing,
     )
 
 
@@ -67,7 +70,7 @@ def failing(error: BaseException) -> Job[Any]:
     async def chore(deps: Deps) -> str:
         raise error
 
-    return Job(chore, lane="sync")
+    return job_of(chore, lane="sync")
 
 
 async def ran(
@@ -78,9 +81,11 @@ async def ran(
     attempt: int = 1,
     chance: float = 0.5,
 ) -> End:
-    return await run_job(
-        job, deps_with(letters), arguments or {}, job_id="id-1", attempt=attempt, random_=lambda: chance
-    )
+    async def past() -> list[dict[str, Any]]:
+        return [{"error": "before"}] * (attempt - 1)
+
+    call = Call("id-1", "sync", attempt, past=past)
+    return await run_job(job, deps_with(letters), arguments or {}, call, random_=lambda: chance)
 
 
 @pytest.mark.anyio
@@ -91,13 +96,13 @@ async def test_a_job_that_returns_is_done() -> None:
         return Outcome("synced", rows=rows)
 
     letters = Letters()
-    end = await ran(Job(chore, lane="sync"), letters, {"rows": "12"})
+    end = await ran(job_of(chore, lane="sync"), letters, {"rows": "12"})
     assert (end.kind, end.outcome, end.error) == ("done", "synced", "")
     assert getattr(end.outcome, "details", None) == {"rows": 12}
     assert letters.kept == []
 
 
-BACKOFF_S = RETRY_BASE_S  # attempt 1 at chance 0.5: half of the base, doubled
+BACKOFF_S = 5.0  # the default base: attempt 1 at chance 0.5: half of the base, doubled
 
 
 @pytest.mark.anyio
@@ -153,7 +158,7 @@ async def test_what_stays_wrong_is_kept_for_a_human(error: Exception, words: str
     (letter,) = letters.kept
     assert words in letter["error"]
     assert type(error).__name__ in letter["traceback"]
-    assert (letter["job"], letter["job_id"], letter["attempts"]) == ("chore", "chore", 1)
+    assert (letter["job"], letter["job_id"], letter["lane"], len(letter["attempts"])) == ("chore", "id-1", "sync", 1)
 
 
 @pytest.mark.anyio
@@ -163,7 +168,7 @@ async def test_tries_are_counted(attempt: int, kind: str) -> None:
     letters = Letters()
     end = await ran(failing(Transient("again")), letters, attempt=attempt)
     assert end.kind == kind
-    assert [letter["attempts"] for letter in letters.kept] == ([attempt] if kind == "dead" else [])
+    assert [len(letter["attempts"]) for letter in letters.kept] == ([attempt] if kind == "dead" else [])
 
 
 @pytest.mark.anyio
@@ -190,7 +195,7 @@ async def test_a_job_past_its_timeout_is_stopped_and_tried_again() -> None:
         return "never"
 
     letters = Letters()
-    job = Job(chore, lane="sync", timeout_s=0.01)
+    job = job_of(chore, lane="sync", timeout_s=0.01)
     end = await ran(job, letters)
     assert stopped
     assert (end.kind, end.error) == ("retry", "the job ran longer than its timeout")
@@ -240,7 +245,7 @@ async def test_cancellation_passes_through() -> None:
         await asyncio.Event().wait()
         return "never"
 
-    task = asyncio.create_task(ran(Job(chore, lane="sync"), letters))
+    task = asyncio.create_task(ran(job_of(chore, lane="sync"), letters))
     await began.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -259,10 +264,10 @@ async def test_cancellation_passes_through() -> None:
     ],
     ids=["away", "refused", "unencodable name", "unencodable number"],
 )
-async def test_a_dead_letter_that_cannot_be_written_changes_no_end(failure: Exception) -> None:
-    """The boundary never raises: the end of the job is decided, whatever becomes of the letter."""
+async def test_a_dead_letter_that_cannot_be_written_is_said(failure: Exception) -> None:
+    """The boundary never raises, and whoever holds the job learns that it must stay in the queue."""
     end = await ran(failing(Permanent("refused")), Letters(failure))
-    assert (end.kind, end.error) == ("dead", "refused")
+    assert (end.kind, end.error, end.is_kept) == ("dead", "refused", False)
 
 
 def test_an_unknown_job_is_named_beside_those_there_are() -> None:
@@ -284,7 +289,7 @@ def by_page(page_id: str, mode: str = "incremental", rows: int = 5) -> str:
     return f"{page_id}:{mode}"
 
 
-PAGE_JOB: Job[Any] = Job(sync_one, lane="sync", unique_key=by_page)
+PAGE_JOB: Job[Any] = job_of(sync_one, lane="sync", unique_key=by_page)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +302,7 @@ PAGE_JOB: Job[Any] = Job(sync_one, lane="sync", unique_key=by_page)
 )
 def test_arguments_become_what_the_coroutine_wants(given_arguments: dict[str, Any], accepted: dict[str, Any]) -> None:
     """The command line and JSON know text only; the job gets its types, and its defaults."""
-    assert PAGE_JOB.checked(given_arguments) == accepted
+    assert PAGE_JOB.declaration.checked(given_arguments) == accepted
 
 
 @pytest.mark.parametrize(
@@ -314,7 +319,7 @@ def test_arguments_become_what_the_coroutine_wants(given_arguments: dict[str, An
 def test_a_wrong_argument_is_named(given_arguments: dict[str, Any], words: str) -> None:
     """With the signature beside it, and without the value, which may be anybody's."""
     with pytest.raises(Misuse) as caught:
-        PAGE_JOB.checked(given_arguments)
+        PAGE_JOB.declaration.checked(given_arguments)
     assert words in str(caught.value)
     assert str(caught.value).startswith("sync_one(page_id: str, ")
     assert SECRET not in str(caught.value)
@@ -323,17 +328,18 @@ def test_a_wrong_argument_is_named(given_arguments: dict[str, Any], words: str) 
 @pytest.mark.anyio
 async def test_a_child_is_handed_on_under_its_own_key() -> None:
     """Named by job and key, so that a second one for the same page is seen to be one; arguments go by name."""
-    seen: list[tuple[str, str | None, dict[str, Any]]] = []
+    seen: list[tuple[str, dict[str, Any]]] = []
 
-    async def spawn(name: str, key: str | None, arguments: dict[str, Any]) -> bool:
-        seen.append((name, key, arguments))
+    async def spawn(name: str, arguments: dict[str, Any]) -> bool:
+        seen.append((name, arguments))
         return len(seen) == 1
 
     deps = replace(deps_with(Letters()), spawn=spawn)
     assert await PAGE_JOB.spawn(deps, page_id="1", mode="backfill")
     assert not await PAGE_JOB.spawn(deps, "1", "backfill")
-    assert seen == [("sync_one", "sync_one:1:backfill", {"page_id": "1", "mode": "backfill"})] * 2
-    assert Job(sync_one, lane="sync").key("1") is None
+    assert seen == [("sync_one", {"page_id": "1", "mode": "backfill"})] * 2
+    assert PAGE_JOB.declaration.key("1", "backfill") == "sync_one:1:backfill"
+    assert job_of(sync_one).declaration.key("1") is None
 
 
 # --- the wire

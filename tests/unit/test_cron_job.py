@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.deps import Deps
-from src.engine.arq_jobs import STALL, CronJob, cron_job, missed_tick, schedules_of
-from src.engine.job import Job
+from src.engine.clock import STALL, CronJob, cron_job, missed_tick, schedules_of
 from src.rules.schedule import Schedule, parse_schedule
+from tests.harness.jobs import job as job_of
 
 NOON = datetime(2026, 5, 14, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -32,7 +32,7 @@ class Loop:
     def __init__(self, text: str, now: datetime) -> None:
         self.now = now
         self.fired: list[datetime] = []
-        self.job: CronJob = cron_job(Job(chore, lane="sync"), schedule(text), now=lambda: self.now)
+        self.job: CronJob = cron_job(job_of(chore), schedule(text), now=lambda: self.now)
         self.job.calculate_next(now)
 
     def poll(self) -> None:
@@ -139,7 +139,7 @@ def test_jobs_that_are_off_or_have_no_schedule_get_none() -> None:
     async def unscheduled(deps: Deps) -> str:
         return "done"
 
-    jobs = [Job(chore, lane="sync"), Job(other, lane="sync"), Job(unscheduled, lane="sync")]
+    jobs = [job_of(chore), job_of(other), job_of(unscheduled)]
     found = schedules_of(jobs, {"chore": "0 2 * * *", "other": "off"}, ZoneInfo("Asia/Ho_Chi_Minh"))
     assert list(found) == ["chore"]
     assert found["chore"].next_after(NOON) == datetime(2026, 5, 14, 19, tzinfo=UTC)

@@ -1,0 +1,148 @@
+"""What the lanes ask of Redis: claim, renew, finish. Every call can be repeated, and only the holder can end a job."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from ..clients.redis import in_time
+from . import keys
+from .boundary import Attempts
+from .queue import KEPT_MS
+from .scripts import Scripts
+
+MOST = 500  # jobs in one call: Redis does nothing else meanwhile
+
+
+@dataclass(slots=True)
+class Claimed:
+    """A job this process may run while it renews its lease.
+
+    `failed`: attempts that failed; `killed`: workers that died while they ran it; `score`: its place in the lane.
+    """
+
+    lane: str
+    job_id: str
+    payload: bytes | None
+    failed: int
+    killed: int
+    score: bytes
+
+    @property
+    def tries(self) -> str:
+        """`failed` and `killed` as the scripts keep them."""
+        return f"{self.failed}:{self.killed}"
+
+
+@dataclass(slots=True)
+class Answer:
+    """What a claim brought. `waiting`: due jobs per lane before it. `next_due_s`: until the next falls due, or None."""
+
+    jobs: list[Claimed]
+    waiting: list[tuple[str, int]]
+    next_due_s: float | None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether due jobs were left behind."""
+        return sum(count for _, count in self.waiting) > len(self.jobs)
+
+
+#: How one job ended, as `finish.lua` takes it: kind, lane, id and five fields of the kind.
+Finish = tuple[Any, ...]
+
+
+def ended(job: Claimed, result: bytes, keep_s: float, unique: str, *, is_failed: bool) -> Finish:
+    """It is over."""
+    return "end", job.lane, job.job_id, result, int(keep_s * 1000), unique, "failed" if is_failed else "", ""
+
+
+def again(job: Claimed, in_s: float, tries: str, attempt: bytes, priority: int, lane: str) -> Finish:
+    """It runs again in `in_s` seconds, in `lane`. `attempt`: what failed, as JSON, or nothing where nothing did."""
+    return "again", job.lane, job.job_id, max(1, int(in_s * 1000)), tries, attempt, priority, lane
+
+
+def given_back(job: Claimed) -> Finish:
+    """It waits where it waited before."""
+    return "back", job.lane, job.job_id, job.score, "", "", "", ""
+
+
+class Claims:
+    """The claims of one worker process, which Redis knows by `token`.
+
+    Raises what redis raises: the connection does not retry by itself, because a claim whose answer is lost has to be
+    looked after (`unheard`).
+    """
+
+    def __init__(self, redis: Redis, token: str, *, lease_s: float, head_start_s: float) -> None:
+        self._redis = redis
+        self._scripts = Scripts(redis)
+        self._token = token
+        self._lease_ms = int(lease_s * 1000)
+        self._head_start_ms = int(head_start_s * 1000)
+
+    async def claim(self, keys_: Sequence[tuple[str, float, float]], free: int, *, suspects: int) -> Answer:
+        """Up to `free` due jobs; `keys_` are (lane, key, step) as `Shares.keys` has them.
+
+        `suspects`: how many jobs that killed two workers may be among them, 0 or 1.
+        """
+        # all leases out together means that Redis was away; the living renew theirs within a third of a lease
+        gap_ms = hold_ms = max(self._lease_ms // 2, 1000)
+        args: list[Any] = [self._token, self._lease_ms, min(free, MOST), suspects, gap_ms, hold_ms]
+        for lane, key, step in keys_:
+            args += (lane, key, step)
+        async with in_time():
+            rows, next_due_ms, dues = await self._scripts("claim", args)
+        jobs = [_claimed(keys_[number - 1][0], *rest) for number, *rest in rows]
+        waiting = [(lane, due) for (lane, _, _), due in zip(keys_, dues, strict=True)]
+        return Answer(jobs, waiting, None if next_due_ms < 0 else next_due_ms / 1000)
+
+    async def unheard(self, lanes: Iterable[str], held: Iterable[str]) -> int:
+        """After a claim whose answer was lost: put what it claimed, and we do not hold, first in line; how many."""
+        held, found = set(held), 0
+        for lane in lanes:
+            async with in_time():
+                running = await self._redis.execute_command("HGETALL", keys.RUNNING + lane)
+                for job_id in (i.decode() for i, owner in running.items() if owner.decode() == self._token):
+                    if job_id not in held:
+                        found += await self._redis.zadd(lane, {job_id: 1}, xx=True, ch=True)
+        return found
+
+    async def renew(self, held: Sequence[tuple[str, str]]) -> list[str]:
+        """Renew the leases of (lane, job id); returns the ids that another worker has taken meanwhile."""
+        lost: list[str] = []
+        for start in range(0, max(len(held), 1), MOST):
+            args: list[Any] = [self._token, self._lease_ms, self._head_start_ms]
+            for pair in held[start : start + MOST]:
+                args += pair
+            async with in_time():
+                lost += [job_id.decode() for job_id in await self._scripts("renew", args)]
+        return lost
+
+    async def finish(self, batch: Sequence[Finish]) -> None:
+        """Write down how jobs ended. Safe to repeat."""
+        for start in range(0, len(batch), MOST):
+            args: list[Any] = [self._token, KEPT_MS]
+            for record in batch[start : start + MOST]:
+                args += record
+            async with in_time():
+                await self._scripts("finish", args)
+
+    async def past(self, job_id: str) -> Attempts:
+        """The attempts of a job that failed, oldest first."""
+        async with in_time():
+            attempts = await self._redis.execute_command("LRANGE", keys.ATTEMPTS + job_id, 0, -1)
+        return [orjson.loads(attempt) for attempt in attempts]
+
+    async def announce(self, lanes: Iterable[str]) -> None:
+        """Make the lanes known, with what is waiting in them or not."""
+        async with in_time():
+            await self._redis.execute_command("SADD", keys.LANES, *lanes)
+        await self.renew([])
+
+
+def _claimed(lane: str, job_id: bytes, payload: bytes | None, tries: bytes, score: bytes) -> Claimed:
+    failed, _, killed = tries.partition(b":")
+    return Claimed(lane, job_id.decode(), payload, int(failed or 0), int(killed or 0), score)

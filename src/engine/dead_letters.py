@@ -1,0 +1,118 @@
+"""What a person does with dead letters: look, replay, drop. Command line and HTTP call the same functions."""
+
+import math
+from dataclasses import dataclass
+
+from redis.exceptions import RedisError
+
+from ..clients.mongo import Document
+from ..clients.redis import in_time
+from ..deps import Deps
+from ..errors import Misuse
+from ..store.dead_letters import REPLAYED, Wanted
+from . import keys
+from .boundary import REPLAY
+from .queue import NewJob, Queue
+
+AT_ONCE = 200  # letters read, enqueued and noted together
+PER_S = 20.0  # replayed jobs that fall due in a second, so that what was down is not knocked down again
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How many letters fit, how many were enqueued again, and why others were not (letter id -> reason)."""
+
+    matching: int
+    enqueued: int
+    refused: dict[str, str]
+
+
+async def replay(deps: Deps, queue: Queue, wanted: Wanted, *, per_s: float = PER_S, dry_run: bool = False) -> Replayed:
+    """Enqueue the jobs of all letters that fit, `per_s` of them falling due each second.
+
+    Safe to repeat and to kill: a letter is replayed under an id made of it, so its job is enqueued once; letters whose
+    job fails again open again. With `dry_run` only counts. A letter that cannot be replayed stays as it is.
+    """
+    if not (0 < per_s < math.inf):
+        raise Misuse("--per-second must be above 0")
+    matching = await deps.dead_letters.matching(wanted)
+    if dry_run:
+        return Replayed(matching, 0, {})
+    enqueued, refused, batch = 0, dict[str, str](), list[tuple[Document, NewJob]]()
+    async for letter in deps.dead_letters.jobs(wanted):
+        try:
+            batch.append((letter, _again(queue, letter, delay_s=(enqueued + len(batch)) / per_s)))
+        except Misuse as e:
+            refused[str(letter["_id"])] = str(e)
+        if len(batch) == AT_ONCE:
+            enqueued += await _put(deps, queue, batch)
+            batch = []
+    enqueued += await _put(deps, queue, batch)
+    await recount(deps)
+    return Replayed(matching, enqueued, refused)
+
+
+async def replay_one(deps: Deps, queue: Queue, letter_id: str) -> str:
+    """Enqueue one letter's job now and return its id. Safe to repeat. Raises Misuse where there is no such letter."""
+    letter = await _letter(deps, letter_id)
+    if letter.get("status") == REPLAYED:
+        return str(letter["replayedAs"])
+    job = _again(queue, letter, delay_s=0.0)
+    await _put(deps, queue, [(letter, job)])
+    await recount(deps)
+    return job.job_id
+
+
+async def drop(deps: Deps, wanted: Wanted, *, dry_run: bool = False) -> int:
+    """Delete all letters that fit and return how many. With `dry_run` only counts."""
+    if dry_run:
+        return await deps.dead_letters.matching(wanted)
+    dropped = 0
+    async for letter in deps.dead_letters.jobs(wanted):
+        dropped += await deps.dead_letters.drop(str(letter["_id"]))
+    await recount(deps)
+    return dropped
+
+
+async def drop_one(deps: Deps, letter_id: str) -> None:
+    """Delete one letter. Raises Misuse where there is none."""
+    await deps.dead_letters.drop(str((await _letter(deps, letter_id))["_id"]))
+    await recount(deps)
+
+
+async def recount(deps: Deps) -> None:
+    """Write the number of open letters per lane where `Queue.stats` finds it; stale where Redis is away."""
+    counts = await deps.dead_letters.open_by_lane()
+    try:
+        async with in_time():
+            lanes = {lane.decode() for lane in await deps.redis.execute_command("SMEMBERS", keys.LANES)} | set(counts)
+            async with deps.redis.pipeline(transaction=False) as pipe:
+                for lane in lanes:
+                    pipe.hset(keys.COUNTS + lane, "dead", str(counts.get(lane, 0)))
+                await pipe.execute()
+    except (RedisError, OSError):
+        return
+
+
+async def _letter(deps: Deps, letter_id: str) -> Document:
+    letter = await deps.dead_letters.get(letter_id)
+    if letter is None:
+        raise Misuse(f"there is no dead letter {letter_id!r}; `dead-letters list` shows them")
+    if letter["kind"] != "job":
+        raise Misuse(f"{letter_id} is a row that was set aside, not a job: it is read again with its page")
+    return letter
+
+
+def _again(queue: Queue, letter: Document, *, delay_s: float) -> NewJob:
+    """The letter's job, under an id of this letter and this failure of it."""
+    job_id = f"{REPLAY}{letter['jobId']}:{letter['count']}"
+    if raw := letter.get("raw"):
+        return NewJob(job_id, str(letter["lane"]), bytes(raw), int(delay_s * 1000), 0, "", 0)
+    return queue.prepare(str(letter["job"]), letter["arguments"], delay_s=delay_s, job_id=job_id)
+
+
+async def _put(deps: Deps, queue: Queue, batch: list[tuple[Document, NewJob]]) -> int:
+    ids = await queue.put([job for _, job in batch])
+    for (letter, _), job_id in zip(batch, ids, strict=True):
+        await deps.dead_letters.replayed(letter, job_id)
+    return len(batch)

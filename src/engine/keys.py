@@ -1,0 +1,30 @@
+"""The names of everything we keep in Redis, in one place; the Lua scripts get them from here too.
+
+arq's own (see arq.constants): the queue (sorted set: job id -> when due, in ms), the job, whether it is in progress,
+its result. Ours, per lane or per job, under `folkform:`.
+"""
+
+from arq.constants import default_queue_name, in_progress_key_prefix, job_key_prefix, result_key_prefix
+
+FRONT_DOOR = default_queue_name  # arq's default queue: served as a lane like any other
+JOB = job_key_prefix
+IN_PROGRESS = in_progress_key_prefix
+RESULT = result_key_prefix
+
+LANES = "folkform:lanes"  # set: every lane that was ever enqueued to or served
+PAUSED = "folkform:paused"  # set of lanes
+HEAD_START = "folkform:head-start"  # ms a priority of 1 is worth; written by the workers
+WAKE = "folkform:wake"  # channel: the lane that got work
+BEAT = "folkform:beat"  # ms: when a worker last spoke with Redis
+HOLD = "folkform:hold"  # while it exists, nobody is taken for dead: Redis was away, and all leases ran out together
+RUNNING = "folkform:running:"  # + lane, hash: job id -> token of the worker that runs it
+RETRY = "folkform:retry:"  # + lane, sorted set: jobs that failed and wait for their next try
+PROMOTE = "folkform:promote:"  # + lane, sorted set: `<head start in ms>|<job id>` -> when it falls due
+COUNTS = "folkform:counts:"  # + lane, hash: processed, failed, dead
+TRIES = "folkform:tries:"  # + job id: `<tries that failed>:<workers it killed>`
+ATTEMPTS = "folkform:attempts:"  # + job id, list: each failed attempt as JSON
+UNIQUE = "folkform:unique:"  # + unique key: the job that holds it, until that job ends
+ONCE = "folkform:once:"  # + job id that is never accepted a second time (a schedule's tick)
+
+#: What every script starts with.
+LUA = "\n".join(f"local {name} = '{value}'" for name, value in sorted(globals().items()) if name.isupper())

@@ -1,0 +1,17 @@
+-- Redis' own clock, so that the clocks of producers and workers need not agree.
+local function now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+local function head_start_ms(priority)
+  return priority * (tonumber(redis.call('GET', HEAD_START)) or 30000)
+end
+
+-- A job of some priority that is not due yet waits in its place like any other and gets its head start when it falls due.
+local function defer(lane, id, due, priority)
+  redis.call('ZADD', lane, due, id)
+  if priority > 0 then
+    redis.call('ZADD', PROMOTE .. lane, due, string.format('%.0f|%s', head_start_ms(priority), id))
+  end
+end

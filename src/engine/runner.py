@@ -1,0 +1,122 @@
+"""What happens to one claimed job: read, run through the boundary, and how Redis is to be told."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from random import random
+from typing import Any
+
+import orjson
+from loguru import logger
+
+from ..deps import Deps
+from ..rules.retry import wait_s
+from .boundary import Call, End, bury, run_job
+from .claims import Claimed, Claims, Finish, again, ended, given_back
+from .declaration import Declaration
+from .job import Job
+from .wire import Envelope, read_job, write_result
+
+KILLS = 3  # workers a job may kill before it is taken out
+BURY_AGAIN_S = 30.0  # where MongoDB did not take the dead letter
+BUG_S = 5.0
+UNKNOWN_TRIES = 5  # a job that is not known here may be known to a newer worker
+UNREADABLE = "the job is in a format this worker does not know: give its sender the serializer of engine/wire"
+GONE = "the job's content is gone from Redis: it waited for more than 30 days, or Redis evicts (use noeviction)"
+
+
+class Runner:
+    """Runs claimed jobs of `jobs`. `token`: who we are; `claims`: where the past of a job is to be asked for."""
+
+    def __init__(self, deps: Deps, jobs: Mapping[str, Job[Any]], claims: Claims, token: str) -> None:
+        self._deps = deps
+        self._jobs = jobs
+        self._claims = claims
+        self._token = token
+        self._keep_s = deps.settings.worker.keep_result_seconds
+
+    async def run(self, claimed: Claimed) -> Finish:
+        """Run one attempt. Never raises: cancelled, by a shutdown, the job is given back."""
+        try:
+            return await self._run(claimed)
+        except asyncio.CancelledError:
+            return given_back(claimed)
+        except Exception as e:  # noqa: BLE001 - a bug of ours must not cost the job
+            logger.opt(exception=e).error("the lanes hit a bug", job_id=claimed.job_id)
+            return again(claimed, BUG_S, claimed.tries, b"", 0, claimed.lane)
+
+    async def _run(self, claimed: Claimed) -> Finish:
+        started_ms = time.time_ns() // 1_000_000
+        call = Call(claimed.job_id, claimed.lane, claimed.failed + 1, worker=self._token)
+        if claimed.payload is None:
+            return await self._bury(claimed, call, _nameless(started_ms), GONE)
+        try:
+            envelope = read_job(claimed.payload)
+        except ValueError:
+            return await self._bury(claimed, call, _nameless(started_ms), UNREADABLE)
+        call = Call(
+            claimed.job_id,
+            claimed.lane,
+            claimed.failed + 1,
+            envelope.enqueued_ms / 1000,
+            envelope.traceparent,
+            self._token,
+            partial(self._claims.past, claimed.job_id),
+        )
+        if claimed.killed >= KILLS:
+            return await self._bury(
+                claimed, call, envelope, f"poisoned: {claimed.killed} workers died while they ran it"
+            )
+        job = self._jobs.get(envelope.name)
+        if job is None:
+            return await self._unknown(claimed, call, envelope)
+        arguments = job.declaration.named(envelope.args, envelope.kwargs)
+        end = await run_job(job, self._deps, arguments, call)
+        return self._finish(claimed, envelope, job.declaration, end, started_ms)
+
+    async def _unknown(self, claimed: Claimed, call: Call, envelope: Envelope) -> Finish:
+        error = f"there is no job {envelope.name!r} in this worker"
+        if call.attempt >= UNKNOWN_TRIES:
+            return await self._bury(claimed, call, envelope, error)
+        logger.warning(error, job_id=claimed.job_id)
+        return self._again(claimed, envelope, wait_s(call.attempt, random, base_s=5.0), error, claimed.lane)
+
+    async def _bury(self, claimed: Claimed, call: Call, envelope: Envelope, error: str) -> Finish:
+        arguments = {**envelope.kwargs, **({"args": envelope.args} if envelope.args else {})}
+        raw = claimed.payload or b""
+        end = await bury(envelope.name, claimed.lane, self._deps, arguments, error, call, raw)
+        return self._finish(claimed, envelope, None, end, int(time.time() * 1000))
+
+    def _finish(
+        self, claimed: Claimed, envelope: Envelope, declaration: Declaration[Any] | None, end: End, started_ms: int
+    ) -> Finish:
+        if end.kind == "snoozed":
+            return again(claimed, end.again_in_s, claimed.tries, b"", envelope.priority, claimed.lane)
+        if end.kind == "retry":
+            lane = (declaration.retry_lane if declaration else None) or claimed.lane
+            return self._again(claimed, envelope, end.again_in_s, end.error, lane)
+        if not end.is_kept:
+            return again(claimed, BURY_AGAIN_S, claimed.tries, b"", envelope.priority, claimed.lane)
+        result = b""
+        if self._keep_s:
+            result = write_result(
+                envelope,
+                claimed.job_id,
+                claimed.lane,
+                attempt=claimed.failed + 1,
+                outcome=end.outcome,
+                error=end.error,
+                started_ms=started_ms,
+                finished_ms=time.time_ns() // 1_000_000,
+            )
+        return ended(claimed, result, self._keep_s, envelope.unique, is_failed=end.kind == "dead")
+
+    def _again(self, claimed: Claimed, envelope: Envelope, in_s: float, error: str, lane: str) -> Finish:
+        attempt = orjson.dumps({"at": datetime.now(UTC).isoformat(), "error": error, "worker": self._token})
+        return again(claimed, in_s, f"{claimed.failed + 1}:{claimed.killed}", attempt, envelope.priority, lane)
+
+
+def _nameless(now_ms: int) -> Envelope:
+    return Envelope("unknown", [], {}, now_ms, 0, "", "")
