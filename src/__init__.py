@@ -9,7 +9,7 @@ sync/       what keeps a collection in step with a Pancake list: streams, the ga
 deps        everything a job may use, opened once per process
 engine/     what makes arq a production queue: declaration and boundary of a job, schedules, wire format, shutdown
 jobs/       one module per family of jobs: thin typed coroutines
-runtime     how our processes run; worker      `arq src.worker.WorkerSettings`; cli and doctor: `python -m src ...`
+runtime     how our processes run; worker      `arq src.worker.WorkerSettings`; cli/ and doctor: `python -m src ...`
 
 Inside the package every import is relative: the same tree is `src` in a checkout and `folkform_worker` in the wheel.
 """

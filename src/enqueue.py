@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import orjson
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError, TimeoutError
 
 from .catalog import CATALOG, deliver_webhook
-from .engine.queue import JobInfo, NewJob, Queue, QueueStats
+from .clients.quick_pool import QuickPool
+from .engine.facts import JobInfo, QueueStats
+from .engine.queue import NewJob, Queue
 from .engine.wire import JobError, deserialize, serialize
 from .errors import Misuse, Transient
 
@@ -65,7 +67,7 @@ class JobQueue(Queue):
     @asynccontextmanager
     async def connect(cls, url: str = "redis://localhost:6379/0") -> AsyncIterator[Self]:
         """A queue on a connection of its own, closed on leaving. Connects at the first call."""
-        pool = BlockingConnectionPool.from_url(
+        pool = QuickPool.from_url(
             url,
             max_connections=20,
             timeout=5.0,

@@ -109,7 +109,7 @@ class Service:
         """What is done with each run: counted, and written to the history unless that is off."""
         days = self._settings.worker.history_days
         if not days:
-            return metrics.count
+            return metrics.RUNS.count
         history = History(deps.job_runs, days=days)
         keeping = asyncio.create_task(history.keep())
 
@@ -121,7 +121,7 @@ class Service:
         self._stack.push_async_callback(close)
 
         def record(run: Run) -> None:
-            metrics.count(run)
+            metrics.RUNS.count(run)
             history.add(run)
 
         return record

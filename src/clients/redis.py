@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from arq.connections import RedisSettings as ArqSettings
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
@@ -24,6 +24,7 @@ from redis.exceptions import (
 
 from ..errors import Permanent, Transient
 from ..settings import RedisSettings
+from .quick_pool import QuickPool
 
 CALL_S = 5.0  # for one question
 CONNECT_S = 2.0
@@ -75,6 +76,11 @@ class Patience(Retry):
 
     def __deepcopy__(self, memo: dict[int, object]) -> "Patience":
         return self  # redis-py copies it for each connection, and `end` must reach them all
+
+    @property
+    def lasts(self) -> bool:
+        """Whether `end` has not been called."""
+        return self._retries < 0
 
     def end(self) -> None:
         """Give up at the next failure: the process is to stop, Redis or not."""
@@ -149,4 +155,4 @@ def connect(settings: RedisSettings, kind: type[R], *, retries: int = RETRIES) -
     address = settings.address.get_secret_value()
     if urlsplit(address).scheme == "unix":
         del options["socket_connect_timeout"], options["socket_keepalive"]
-    return kind(connection_pool=BlockingConnectionPool.from_url(address, max_connections=50, timeout=CALL_S, **options))
+    return kind(connection_pool=QuickPool.from_url(address, max_connections=50, timeout=CALL_S, **options))

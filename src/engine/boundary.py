@@ -85,11 +85,17 @@ async def run_job(
             async with asyncio.timeout(declaration.timeout_s or deps.settings.worker.default_timeout_seconds):
                 outcome = await job.run(deps, **accepted)
         except Snooze as e:
-            end = End("snoozed", again_in_s=e.after_s, error=str(e))
+            end = End("snoozed", again_in_s=e.after_s, error=_plain(str(e)))
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            cut = Transient("something the job waited for was cancelled, and the job did not handle it")
+            end = await _failed(declaration, deps, arguments, cut, call, random_)
         except Exception as e:  # noqa: BLE001 - the boundary is where every failure is decided
             end = await _failed(declaration, deps, arguments, e, call, random_)
         else:
-            end = End("done", outcome=outcome)
+            word = _plain(str(outcome))
+            end = End("done", outcome=outcome if outcome == word else word)  # as it is, it may have details
         finally:
             trace.current.reset(token)
         took_s = time.perf_counter() - started
@@ -116,7 +122,7 @@ async def _failed(
     call: Call,
     random_: Callable[[], float],
 ) -> End:
-    text = redact(in_words(error, deps))
+    text = _plain(redact(in_words(error, deps)))
     if _is_transient(error) and call.attempt < declaration.max_tries:
         hint_s, base_s, cap_s = getattr(error, "retry_after_s", None), declaration.retry_base_s, declaration.retry_cap_s
         wait = wait_s(call.attempt, random_, hint_s=hint_s, base_s=base_s, cap_s=cap_s)
@@ -131,7 +137,7 @@ async def _failed(
         lane=declaration.lane,
         letter_id=_letter_id(declaration, call.job_id, arguments),
         arguments=arguments,
-        traceback=redact("".join(traceback.format_exception(error)))[-TRACEBACK_KEPT:],
+        traceback=_plain(redact("".join(traceback.format_exception(error))))[-TRACEBACK_KEPT:],
     )
 
 
@@ -188,10 +194,15 @@ def in_words(error: BaseException, deps: Deps) -> str:
     if isinstance(error, redis.OUTAGES):
         return f"Redis does not answer at {deps.settings.redis.shown}; is it running? ({type(error).__name__})"
     if isinstance(error, ServiceError):
-        return str(error)
+        return str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
         return "the job ran longer than its timeout"
     return f"{type(error).__name__}: {error}"
+
+
+def _plain(text: str) -> str:
+    """`text` as UTF-8 can hold it: lone surrogates, which foreign file names bring, are spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_transient(error: Exception) -> bool:

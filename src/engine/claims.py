@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
+from loguru import logger
 from redis.asyncio import Redis
 
 from ..clients.redis import in_time
@@ -13,6 +14,7 @@ from .boundary import Attempts
 from .queue import KEPT_MS
 from .scripts import Scripts
 
+ARRIVED = "hold"
 MOST = 500  # jobs in one call: Redis does nothing else meanwhile
 
 
@@ -25,7 +27,7 @@ class Claimed:
 
     lane: str
     job_id: str
-    payload: bytes | None
+    payload: bytes | str | None
     failed: int
     killed: int
     score: bytes
@@ -54,19 +56,30 @@ class Answer:
 Finish = tuple[Any, ...]
 
 
-def ended(job: Claimed, result: bytes, keep_s: float, unique: str, *, is_failed: bool) -> Finish:
+def ended(job: Claimed, result: str, keep_s: float, unique: str, *, is_failed: bool) -> Finish:
     """It is over."""
     return "end", job.lane, job.job_id, result, int(keep_s * 1000), unique, "failed" if is_failed else "", ""
 
 
-def again(job: Claimed, in_s: float, tries: str, attempt: bytes, priority: int, lane: str) -> Finish:
+def again(job: Claimed, in_s: float, tries: str, attempt: str, priority: int, lane: str) -> Finish:
     """It runs again in `in_s` seconds, in `lane`. `attempt`: what failed, as JSON, or nothing where nothing did."""
     return "again", job.lane, job.job_id, max(1, int(in_s * 1000)), tries, attempt, priority, lane
 
 
 def given_back(job: Claimed) -> Finish:
     """It waits where it waited before."""
-    return "back", job.lane, job.job_id, job.score, "", "", "", ""
+    return "back", job.lane, job.job_id, job.score.decode(), "", "", "", ""
+
+
+def handed(message: bytes) -> Claimed:
+    """A job that `enqueue.lua` claimed in our name, from the message that brought it."""
+    lane, job_id, payload, score = orjson.loads(message)
+    return Claimed(lane, job_id, payload, 0, 0, str(int(score)).encode())
+
+
+def arrived(job: Claimed, lease_s: float) -> Finish:
+    """A job that was handed over is here: its lease is that of any other from now on."""
+    return ARRIVED, job.lane, job.job_id, int(lease_s * 1000), "", "", "", ""
 
 
 class Claims:
@@ -95,20 +108,21 @@ class Claims:
             args += (lane, key, step)
         async with in_time():
             rows, next_due_ms, dues = await self._scripts("claim", args)
-        jobs = [_claimed(keys_[number - 1][0], *rest) for number, *rest in rows]
+        jobs = [_claimed(keys_[number - 1][0], *rest) for number, *rest in rows if _is_id(rest[0])]
         waiting = [(lane, due) for (lane, _, _), due in zip(keys_, dues, strict=True)]
         return Answer(jobs, waiting, None if next_due_ms < 0 else next_due_ms / 1000)
 
     async def unheard(self, lanes: Iterable[str], held: Iterable[str]) -> int:
         """After a claim whose answer was lost: put what it claimed, and we do not hold, first in line; how many."""
-        held, found = set(held), 0
+        held, found = set(held), list[Finish]()
         for lane in lanes:
             async with in_time():
                 running = await self._redis.execute_command("HGETALL", keys.RUNNING + lane)
-                for job_id in (i.decode() for i, owner in running.items() if owner.decode() == self._token):
-                    if job_id not in held:
-                        found += await self._redis.zadd(lane, {job_id: 1}, xx=True, ch=True)
-        return found
+            ours = (i.decode(errors="replace") for i, owner in running.items() if owner.decode() == self._token)
+            # given back and not only put first: another worker that finds it first would hold us for dead
+            found += [("back", lane, job_id, "1", "", "", "", "") for job_id in ours if job_id not in held]
+        await self.finish(found)
+        return len(found)
 
     async def renew(self, held: Sequence[tuple[str, str]]) -> list[str]:
         """Renew the leases of (lane, job id); returns the ids that another worker has taken meanwhile."""
@@ -124,11 +138,10 @@ class Claims:
     async def finish(self, batch: Sequence[Finish]) -> None:
         """Write down how jobs ended. Safe to repeat."""
         for start in range(0, len(batch), MOST):
-            args: list[Any] = [self._token, KEPT_MS]
-            for record in batch[start : start + MOST]:
-                args += record
+            # one argument for all: redis-py packs each argument in Python
+            records = orjson.dumps(batch[start : start + MOST])
             async with in_time():
-                await self._scripts("finish", args)
+                await self._scripts("finish", [self._token, KEPT_MS, records])
 
     async def past(self, job_id: str) -> Attempts:
         """The attempts of a job that failed, oldest first."""
@@ -141,6 +154,15 @@ class Claims:
         async with in_time():
             await self._redis.execute_command("SADD", keys.LANES, *lanes)
         await self.renew([])
+
+
+def _is_id(job_id: bytes) -> bool:
+    try:
+        job_id.decode()
+    except UnicodeDecodeError:
+        logger.error("no job has such an id, take it out of its lane by hand", job_id=repr(job_id))
+        return False
+    return True
 
 
 def _claimed(lane: str, job_id: bytes, payload: bytes | None, tries: bytes, score: bytes) -> Claimed:

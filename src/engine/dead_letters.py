@@ -27,14 +27,20 @@ class Replayed:
     refused: dict[str, str]
 
 
+def possible_rate(per_s: float) -> float:
+    """`per_s`. Raises Misuse on a rate that is none."""
+    if not (0 < per_s < math.inf):
+        raise Misuse("--per-second must be above 0")
+    return per_s
+
+
 async def replay(deps: Deps, queue: Queue, wanted: Wanted, *, per_s: float = PER_S, dry_run: bool = False) -> Replayed:
     """Enqueue the jobs of all letters that fit, `per_s` of them falling due each second.
 
     Safe to repeat and to kill: a letter is replayed under an id made of it, so its job is enqueued once; letters whose
     job fails again open again. With `dry_run` only counts. A letter that cannot be replayed stays as it is.
     """
-    if not (0 < per_s < math.inf):
-        raise Misuse("--per-second must be above 0")
+    possible_rate(per_s)
     matching = await deps.dead_letters.matching(wanted)
     if dry_run:
         return Replayed(matching, 0, {})
@@ -107,6 +113,10 @@ def _again(queue: Queue, letter: Document, *, delay_s: float) -> NewJob:
     """The letter's job, under an id of this letter and this failure of it."""
     job_id = f"{REPLAY}{letter['jobId']}:{letter['count']}"
     if raw := letter.get("raw"):
+        try:
+            bytes(raw).decode()
+        except UnicodeDecodeError as e:
+            raise Misuse("it is no JSON and can never be run: give its sender the serializer, and drop it") from e
         return NewJob(job_id, str(letter["lane"]), bytes(raw), int(delay_s * 1000), 0, "", 0)
     return queue.prepare(str(letter["job"]), letter["arguments"], delay_s=delay_s, job_id=job_id)
 

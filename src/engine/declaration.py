@@ -49,11 +49,12 @@ class Declaration(Generic[P]):
         return dict(self.signature.bind(*args, **kwargs).arguments)
 
     def named(self, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments by name as any arq client may have sent them; too many are given names that `checked` refuses."""
+        """Arguments by name as any arq client may have sent them; those that have no place get names `checked` refuses."""
         if not args:
             return kwargs
         names = [*self.signature.parameters, *(f"argument_{number}" for number in range(1, len(args) + 1))]
-        return {**dict(zip(names, args, strict=False)), **kwargs}
+        by_place = {f"{name} (given twice)" if name in kwargs else name: arg for name, arg in zip(names, args, strict=False)}
+        return by_place | kwargs
 
     def checked(self, arguments: dict[str, Any]) -> dict[str, Any]:
         """`arguments` as the job's types have it (`"7"` becomes 7). Raises Misuse, saying how to call it."""

@@ -45,7 +45,7 @@ class Runner:
             return given_back(claimed)
         except Exception as e:  # noqa: BLE001 - a bug of ours must not cost the job
             logger.opt(exception=e).error("the lanes hit a bug", job_id=claimed.job_id)
-            return again(claimed, BUG_S, claimed.tries, b"", 0, claimed.lane)
+            return again(claimed, BUG_S, claimed.tries, "", 0, claimed.lane)
 
     async def _run(self, claimed: Claimed) -> Finish:
         started_ms = time.time_ns() // 1_000_000
@@ -85,7 +85,7 @@ class Runner:
 
     async def _bury(self, claimed: Claimed, call: Call, envelope: Envelope, error: str) -> Finish:
         arguments = {**envelope.kwargs, **({"args": envelope.args} if envelope.args else {})}
-        raw = claimed.payload or b""
+        raw = claimed.payload.encode() if isinstance(claimed.payload, str) else claimed.payload or b""
         end = await bury(envelope.name, claimed.lane, self._deps, arguments, error, call, raw)
         return self._finish(claimed, envelope, None, end, int(time.time() * 1000))
 
@@ -93,13 +93,13 @@ class Runner:
         self, claimed: Claimed, envelope: Envelope, declaration: Declaration[Any] | None, end: End, started_ms: int
     ) -> Finish:
         if end.kind == "snoozed":
-            return again(claimed, end.again_in_s, claimed.tries, b"", envelope.priority, claimed.lane)
+            return again(claimed, end.again_in_s, claimed.tries, "", envelope.priority, claimed.lane)
         if end.kind == "retry":
             lane = (declaration.retry_lane if declaration else None) or claimed.lane
             return self._again(claimed, envelope, end.again_in_s, end.error, lane)
         if not end.is_kept:
-            return again(claimed, BURY_AGAIN_S, claimed.tries, b"", envelope.priority, claimed.lane)
-        result = b""
+            return again(claimed, BURY_AGAIN_S, claimed.tries, "", envelope.priority, claimed.lane)
+        result = ""
         if self._keep_s:
             result = write_result(
                 envelope,
@@ -110,11 +110,11 @@ class Runner:
                 error=end.error,
                 started_ms=started_ms,
                 finished_ms=time.time_ns() // 1_000_000,
-            )
+            ).decode()
         return ended(claimed, result, self._keep_s, envelope.unique, is_failed=end.kind == "dead")
 
     def _again(self, claimed: Claimed, envelope: Envelope, in_s: float, error: str, lane: str) -> Finish:
-        attempt = orjson.dumps({"at": datetime.now(UTC).isoformat(), "error": error, "worker": self._token})
+        attempt = orjson.dumps({"at": datetime.now(UTC).isoformat(), "error": error, "worker": self._token}).decode()
         return again(claimed, in_s, f"{claimed.failed + 1}:{claimed.killed}", attempt, envelope.priority, lane)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 VERSION = 1
+LATEST_MS = 2**45  # year 3084: of a producer whose clock is further off, nothing can be reckoned
 
 
 class JobError(Exception):
@@ -57,17 +58,19 @@ def write_job(name: str, arguments: dict[str, Any], now_ms: int, *, priority: in
     return orjson.dumps({**job, "p": priority, "u": unique, "tp": tp})
 
 
-def read_job(data: bytes) -> Envelope:
+def read_job(data: bytes | str) -> Envelope:
     """A job from the queue. Raises ValueError on what is no job of a version we know, whoever wrote it."""
-    job = deserialize(data)
-    name, args, kwargs = job.get("f"), job.get("a"), job.get("k")
-    if not (isinstance(name, str) and isinstance(args, list) and isinstance(kwargs, dict)):
-        raise ValueError("not a job")  # noqa: TRY004 - as for any other text that is none
-    enqueued_ms, priority = job.get("et"), job.get("p", 0)
-    if not (isinstance(enqueued_ms, int) and isinstance(priority, int)):
-        raise ValueError("not a job")  # noqa: TRY004
-    unique, traceparent = job.get("u", ""), job.get("tp", "")
-    return Envelope(name, args, kwargs, enqueued_ms, max(priority, 0), str(unique), str(traceparent))
+    job = orjson.loads(data)
+    try:
+        name, args, kwargs, enqueued_ms = job["f"], job["a"], job["k"], job["et"]
+        version, priority, unique, tp = job.get("v", VERSION), job.get("p", 0), job.get("u", ""), job.get("tp", "")
+    except (KeyError, TypeError, AttributeError) as e:
+        raise ValueError("not a job") from e
+    found = (version, type(name), type(args), type(kwargs), type(enqueued_ms), type(priority), type(unique), type(tp))
+    if found != (VERSION, str, list, dict, int, int, str, str):
+        raise ValueError("not a job of this version")
+    enqueued_ms = min(max(enqueued_ms, 0), LATEST_MS)
+    return Envelope(name, args, kwargs, enqueued_ms, max(priority, 0), unique, tp)
 
 
 def write_result(

@@ -20,48 +20,55 @@ class _Lane:
     running: int = 0
     typical_s: float = SHORTEST_S  # length of its jobs
     has_work: bool = False
+    at: float = 0.0  # until when `virtual_s` is reckoned
+
+    def advance(self, now: float) -> None:
+        """Let the virtual time run until `now`."""
+        self.virtual_s += self.running * (now - self.at) / self.weight
+        self.at = now
 
 
 class Shares:
     """The lanes of one process. `now` is always the same monotonic clock, in seconds."""
 
     def __init__(self, weights: dict[str, float], now: float) -> None:
-        self._lanes = {name: _Lane(weight) for name, weight in weights.items()}
-        self._at = now
+        self._lanes = {name: _Lane(weight, at=now) for name, weight in weights.items()}
 
     def started(self, lane: str, now: float) -> None:
         """A job of `lane` took a slot."""
-        self._advance(now)
-        self._lanes[lane].running += 1
+        state = self._lanes[lane]
+        state.advance(now)
+        state.running += 1
 
     def ended(self, lane: str, took_s: float, now: float) -> None:
         """It gave the slot back after `took_s` seconds."""
-        self._advance(now)
         state = self._lanes[lane]
+        state.advance(now)
         state.running -= 1
-        state.virtual_s += max(0.0, SHORTEST_S - took_s) / state.weight
-        state.typical_s += SMOOTHING * (max(took_s, SHORTEST_S) - state.typical_s)
+        if took_s < SHORTEST_S:
+            state.virtual_s += (SHORTEST_S - took_s) / state.weight
+            took_s = SHORTEST_S
+        state.typical_s += SMOOTHING * (took_s - state.typical_s)
 
     def seen(self, waiting: Iterable[tuple[str, int]]) -> None:
         """How many jobs each lane had waiting. A lane that comes back from idling is owed nothing for that time."""
         for name, count in waiting:
             self._lanes[name].has_work = count > 0
-        active = [lane.virtual_s for lane in self._lanes.values() if lane.has_work or lane.running]
-        behind = min(active, default=0.0)
-        for lane in self._lanes.values():
-            if not (lane.has_work or lane.running):
-                lane.virtual_s = max(lane.virtual_s, behind)
+        self._forgive()
 
     def keys(self, now: float) -> list[tuple[str, float, float]]:
         """(lane, key, step): the lane with the lowest key goes first; each job it is given adds `step` to its key."""
-        self._advance(now)
+        for lane in self._lanes.values():
+            lane.advance(now)
+        self._forgive()  # nobody looked while all slots were taken, and the idle stood still meanwhile
         return [
             (name, lane.virtual_s + lane.running * lane.typical_s / lane.weight, lane.typical_s / lane.weight)
             for name, lane in self._lanes.items()
         ]
 
-    def _advance(self, now: float) -> None:
-        elapsed_s, self._at = now - self._at, now
+    def _forgive(self) -> None:
+        active = [lane.virtual_s for lane in self._lanes.values() if lane.has_work or lane.running]
+        behind = min(active, default=0.0)
         for lane in self._lanes.values():
-            if lane.running:
-                lane.virtual_s += lane.running * elapsed_s / lane.weight
+            if not (lane.has_work or lane.running):
+                lane.virtual_s = max(lane.virtual_s, behind)

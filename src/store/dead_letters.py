@@ -99,9 +99,10 @@ class DeadLetters:
         found = self._collection.find({"kind": "row", "stream": stream, "pageId": page_id})
         return list(await found.sort("lastAt", DESCENDING).to_list(100))
 
-    async def jobs(self, wanted: Wanted, limit: int = 0) -> AsyncIterator[Document]:
-        """Letters of jobs that `wanted` fits, oldest first; all of them where `limit` is 0."""
-        async for letter in self._collection.find(wanted.query()).sort("lastAt", ASCENDING).limit(limit):
+    async def jobs(self, wanted: Wanted, limit: int = 0, *, newest_first: bool = False) -> AsyncIterator[Document]:
+        """Letters of jobs that `wanted` fits, oldest first unless told; all of them where `limit` is 0."""
+        order = DESCENDING if newest_first else ASCENDING
+        async for letter in self._collection.find(wanted.query()).sort("lastAt", order).limit(limit):
             yield letter
 
     async def matching(self, wanted: Wanted) -> int:

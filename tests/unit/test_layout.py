@@ -4,6 +4,7 @@ The checks are functions over a tree, so that they can be shown a tree with a fa
 """
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,8 @@ IMPURE = {
     *("httpx", "arq", "redis", "motor", "pymongo", "aiolimiter", "socket", "asyncio", "threading", "subprocess"),
     *("loguru", "logging", "time", "random", "secrets", "os", "sys", "pathlib", "pydantic_settings"),
 }
+#: What an app that only enqueues has installed, and what may be loaded into it.
+LIGHT = {"arq", "redis", "pydantic", "pydantic_core", "orjson"} | sys.stdlib_module_names
 NAMES = {"src", "folkform_worker"}  # the package's own names: imported relatively or not at all
 
 
@@ -87,6 +90,25 @@ def _faults(parts: tuple[str, ...], inside: bool, target: tuple[str, ...]) -> It
         yield f"a rule imports {target[0]}"
 
 
+def weight_of(root: Path, start: str) -> list[str]:
+    """Everything heavier than `LIGHT` that importing module `start` reaches, and by which module."""
+    trees = dict(modules(root))
+    faults: list[str] = []
+    reached, waiting = set[tuple[str, ...]](), [(start,)]
+    while waiting:
+        parts = waiting.pop()
+        if parts in reached or parts not in trees:
+            continue
+        reached.add(parts)
+        for inside, target in imports(parts, trees[parts]):
+            if inside:
+                # the module itself, its packages, and what is named of it, which may be a module too
+                waiting += [(*target[:end], *tail) for end in range(len(target) + 1) for tail in ((), ("__init__",))]
+            elif target[0] not in LIGHT:
+                faults.append(f"{'/'.join(parts)}: imports {target[0]}, and {start} reaches it")
+    return sorted(faults)
+
+
 def undocumented(root: Path) -> list[str]:
     """Every public module, class, function and method without a docstring."""
     found: list[str] = []
@@ -110,6 +132,12 @@ def _undocumented(body: list[ast.stmt], prefix: str) -> Iterator[str]:
 def test_imports_point_one_way_and_stay_in_their_rooms() -> None:
     """Whoever changes a floor need not fear for the floors below it."""
     assert faults_of_layout(SRC) == []
+
+
+def test_enqueue_is_light() -> None:
+    """An app that only enqueues loads no driver, no web framework and nothing else of what the jobs need."""
+    assert weight_of(SRC, "enqueue") == []
+    assert any("motor" in fault for fault in weight_of(SRC, "service"))  # so the check does see what is heavy
 
 
 def test_everything_public_says_what_it_is() -> None:
@@ -176,6 +204,32 @@ def test_what_is_allowed_is_not_reported(path: str, line: str, tmp_path: Path) -
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_text(line + "\n")
     assert faults_of_layout(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "fault"),
+    [
+        ("enqueue.py", "import httpx", "enqueue: imports httpx"),
+        ("engine/queue.py", "from ..settings import Settings", "settings: imports pydantic_settings"),
+        ("engine/queue.py", "def late():\n    from .. import settings", "settings: imports pydantic_settings"),
+        ("engine/__init__.py", "from loguru import logger", "engine/__init__: imports loguru"),
+        ("__init__.py", "import uvloop", "__init__: imports uvloop"),
+    ],
+    ids=["itself", "behind two modules", "a module by name, late", "a package on the way", "the house"],
+)
+def test_a_planted_weight_is_found(path: str, line: str, fault: str, tmp_path: Path) -> None:
+    """However far away, and in a package that is only passed through."""
+    texts = {
+        "enqueue.py": "import asyncio\nfrom redis.asyncio import Redis\nfrom .engine.queue import Queue\n",
+        "engine/queue.py": "from . import keys\n",
+        "engine/keys.py": "from arq.constants import default_queue_name\n",
+        "settings.py": "from pydantic_settings import BaseSettings\n",
+        "heavy.py": "import motor\n",
+    }
+    for name, text in {**texts, path: texts.get(path, "") + line + "\n"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert weight_of(tmp_path, "enqueue") == [f"{fault}, and enqueue reaches it"]
 
 
 def test_a_missing_docstring_is_found(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
-"""Pancake's times: read wrongly, every window of the sync is wrong with them."""
+"""Times as others write them. Pancake's read wrongly, every window of the sync is wrong with them."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from src.rules.times import in_utc, unix_seconds
+from src.rules.times import in_short, in_utc, moment_of, unix_seconds
 from src.sync.customers import customer_document
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -102,3 +103,91 @@ def test_any_stamp_is_a_time_or_a_clear_refusal(stamp: object) -> None:
     except ValueError:
         return
     assert 0 <= second < 253_402_300_800 + 86_400
+
+
+NOW = datetime(2026, 5, 14, 12, 0, 0, tzinfo=UTC)
+HANOI = ZoneInfo("Asia/Ho_Chi_Minh")
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2h", datetime(2026, 5, 14, 10, tzinfo=UTC)),
+        (" 30m ago ", datetime(2026, 5, 14, 11, 30, tzinfo=UTC)),
+        ("1d 12h ago", datetime(2026, 5, 13, 0, tzinfo=UTC)),
+        ("1W", datetime(2026, 5, 7, 12, tzinfo=UTC)),
+        ("90s", datetime(2026, 5, 14, 11, 58, 30, tzinfo=UTC)),
+        ("0s", NOW),
+        ("2026-05-14", datetime(2026, 5, 13, 17, tzinfo=UTC)),
+        ("2026-05-14T14:00", datetime(2026, 5, 14, 7, tzinfo=UTC)),
+        ("2026-05-14 14:00:05.5", datetime(2026, 5, 14, 7, 0, 5, 500_000, tzinfo=UTC)),
+        ("2026-05-14T14:00Z", datetime(2026, 5, 14, 14, tzinfo=UTC)),
+        ("2026-05-14T14:00-04:00", datetime(2026, 5, 14, 18, tzinfo=UTC)),
+    ],
+)
+def test_a_person_writes_when_or_how_long_ago(text: str, moment: datetime) -> None:
+    """In the zone of the settings where none stands there; the answer is in UTC."""
+    found = moment_of(text, NOW, HANOI)
+    assert (found, found.tzinfo) == (moment, UTC)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2",
+        "h",
+        "2 hours",
+        "-2h",
+        "2h later",
+        "ago",
+        "14:00",
+        "2026-02-30",
+        "9" * 5000 + "d",
+        "9999999999w",
+    ],
+    ids=lambda text: text[:12],
+)
+def test_what_is_no_moment_is_refused_with_how_to_write_one(text: str) -> None:
+    """A filter that is misread would choose the wrong jobs."""
+    with pytest.raises(ValueError, match="is no time: write 2026-05-14T14:00"):
+        moment_of(text, NOW, HANOI)
+
+
+@given(st.text(alphabet="0123456789smhdw ago-:TZ+.", max_size=24) | st.text(max_size=12))
+def test_any_text_is_a_moment_or_a_clear_refusal(text: str) -> None:
+    """Nothing but ValueError comes out."""
+    try:
+        moment = moment_of(text, NOW, HANOI)
+    except ValueError:
+        return
+    assert moment.tzinfo is UTC
+
+
+@given(st.datetimes(datetime(1900, 1, 1), datetime(9000, 1, 1)), OFFSETS)  # noqa: DTZ001 - naive on purpose
+def test_a_moment_written_is_the_moment_read(moment: datetime, offset: timezone) -> None:
+    """Round trip, with the offset written or left to the zone."""
+    aware = moment.replace(tzinfo=offset)
+    assert moment_of(aware.isoformat(), NOW, HANOI) == aware
+    assert moment_of(moment.isoformat(), NOW, offset) == aware
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0s"),
+        (0, "0s"),
+        (0.9, "0s"),
+        (59, "59s"),
+        (60, "1m"),
+        (200, "3m 20s"),
+        (3600, "1h"),
+        (3605, "1h"),
+        (7500, "2h 5m"),
+        (86_400 * 12 + 3 * 3600 + 59, "12d 3h"),
+    ],
+)
+def test_a_span_is_shown_by_its_two_largest_units(seconds: float, text: str) -> None:
+    """Next to each other, so that nobody takes 1h 5s for 1h 5m."""
+    assert in_short(seconds) == text

@@ -5,12 +5,7 @@
 local token, lease, free, suspects = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 
--- Nobody spoke with Redis for so long: it was away, or no worker lived. Those who live renew their leases first.
-local beat = tonumber(redis.call('GET', BEAT))
-if beat and now - beat > tonumber(ARGV[5]) then
-  redis.call('SET', HOLD, 1, 'PX', ARGV[6])
-end
-redis.call('SET', BEAT, now)
+beat(now, lease)
 local may_rescue = redis.call('EXISTS', HOLD) == 0
 
 local paused = {}
@@ -64,8 +59,9 @@ end
 
 -- Whether a job whose lease ran out may be run here now, and its tries.
 local function rescued(lane, id, owner, tries)
-  if owner == token then
-    return true, tries -- the reply to our own claim was lost, or we still run it and were away; the caller knows
+  if owner == token or string.sub(owner, 1, 1) == '?' then
+    return true, tries -- the reply to our own claim was lost, or we still run it and were away; the caller knows;
+    -- or it was handed over, and nobody confirmed
   end
   if not may_rescue then
     later(lane, id, 500)
@@ -125,8 +121,11 @@ for number, lane in ipairs(lanes) do
 end
 
 local next_due = -1
+redis.call('DEL', FREE .. token)
 if #jobs < free then
+  redis.call('SET', FREE .. token, free - #jobs, 'PX', 1000)
   for _, lane in ipairs(lanes) do
+    redis.call('SET', IDLE .. lane.name, token, 'PX', 1000)
     if not paused[lane.name] then
       local first = redis.call('ZRANGEBYSCORE', lane.name, '(' .. string.format('%.0f', now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
       if first[2] and (next_due < 0 or first[2] - now < next_due) then

@@ -15,3 +15,13 @@ local function defer(lane, id, due, priority)
     redis.call('ZADD', PROMOTE .. lane, due, string.format('%.0f|%s', head_start_ms(priority), id))
   end
 end
+
+-- Nobody spoke with Redis for half a lease: it was away, or no worker lived. Those who live renew their leases first,
+-- whichever of them it is that speaks first.
+local function beat(now, lease)
+  local last, gap = tonumber(redis.call('GET', BEAT)), math.max(lease / 2, 1000)
+  if last and now - last > gap then
+    redis.call('SET', HOLD, 1, 'PX', string.format('%.0f', gap))
+  end
+  redis.call('SET', BEAT, now)
+end

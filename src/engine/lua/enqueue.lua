@@ -1,11 +1,39 @@
--- Store jobs. ARGV: kept_ms, then per job: lane, id, payload, delay_ms, priority, unique key or '', once_ms.
+-- Store jobs. ARGV: kept_ms, a JSON list of lists, per job: lane, id, payload, delay_ms, priority, unique key or '',
+-- once_ms.
 -- Returns per job the id of the job that stands for it: its own, or the first with the same unique key.
 -- Safe to repeat with the same ids.
 local kept, now = tonumber(ARGV[1]), now_ms()
-local ids, woken = {}, {}
-for at = 2, #ARGV, 7 do
-  local lane, id, payload, delay, priority, unique, once = unpack(ARGV, at, at + 6)
-  delay, priority, once = tonumber(delay), tonumber(priority), tonumber(once)
+local ids, woken, taker = {}, {}, {}
+
+-- Whether `lane` has a worker with nothing to do, and nothing waiting before this job.
+local function is_idle(lane)
+  if taker[lane] == nil then
+    taker[lane] = redis.call('SISMEMBER', PAUSED, lane) == 0 and redis.call('ZCOUNT', lane, '-inf', now) == 0
+      and redis.call('GET', IDLE .. lane)
+  end
+  return taker[lane]
+end
+
+-- Give a job that is due to an idle worker at once: it saves the worker's own way to Redis and back. The worker has to
+-- confirm; a message that got lost costs `handed` ms, and counts as nobody's death.
+local function hand_over(lane, id, payload)
+  local token, handed = is_idle(lane), 2000
+  if not token or (tonumber(redis.call('GET', FREE .. token)) or 0) < 1 then
+    return false
+  end
+  if redis.call('PUBLISH', HAND .. token, cjson.encode({lane, id, payload, now})) == 0 then
+    redis.call('DEL', FREE .. token)
+    return false
+  end
+  redis.call('DECR', FREE .. token)
+  redis.call('HSET', RUNNING .. lane, id, '?' .. token)
+  redis.call('SET', IN_PROGRESS .. id, now, 'PX', handed)
+  redis.call('ZADD', lane, now + handed, id)
+  redis.call('SADD', LANES, lane)
+  return true
+end
+for _, job in ipairs(cjson.decode(ARGV[2])) do
+  local lane, id, payload, delay, priority, unique, once = unpack(job)
   local first = unique ~= '' and redis.call('GET', UNIQUE .. unique)
   if first and first ~= id and redis.call('EXISTS', JOB .. first) == 1 then
     id = first
@@ -19,10 +47,11 @@ for at = 2, #ARGV, 7 do
     end
     if delay > 0 then
       defer(lane, id, now + delay, priority)
-    else
+      woken[lane] = true
+    elseif not hand_over(lane, id, payload) then
       redis.call('ZADD', lane, now - (priority > 0 and head_start_ms(priority) or 0), id)
+      woken[lane], taker[lane] = true, false
     end
-    woken[lane] = true
   end
   ids[#ids + 1] = id
 end

@@ -1,8 +1,10 @@
--- Write down how jobs ended. ARGV: token, kept_ms, then per job: kind, lane, id and five more (see each kind).
+-- Write down how jobs ended. ARGV: token, kept_ms, a JSON list of lists, per job: kind, lane, id and five more texts or
+-- numbers (see each kind).
 -- Only the worker that holds a job may end it, so a second writing changes nothing. Returns how many were ours.
 --   end:   result or '', how long to keep it in ms, unique key or '', 'failed' or '', ''
 --   again: due in ms, tries, attempt as JSON or '', priority, the lane to wait in
 --   back:  score, '', '', '', ''
+--   hold:  lease_ms, '', '', '', ''    a job that was handed over has arrived
 local token, kept, now = ARGV[1], tonumber(ARGV[2]), now_ms()
 local ours, processed, failed, woken = 0, {}, {}, {}
 
@@ -40,11 +42,20 @@ local function again(lane, id, delay, tries, attempt, priority, target)
   woken[target] = true
 end
 
-for at = 3, #ARGV, 8 do
-  local kind, lane, id, a, b, c, d, e = unpack(ARGV, at, at + 7)
-  if redis.call('HGET', RUNNING .. lane, id) == token then
+for _, job in ipairs(cjson.decode(ARGV[3])) do
+  local kind, lane, id, a, b, c, d, e = unpack(job)
+  local owner = redis.call('HGET', RUNNING .. lane, id)
+  local is_ours = owner == token or owner == '?' .. token
+  if is_ours and kind == 'hold' then
+    redis.call('HSET', RUNNING .. lane, id, token)
+    redis.call('ZADD', lane, now + a, id)
+    redis.call('PEXPIRE', IN_PROGRESS .. id, a)
+  elseif is_ours then
     redis.call('HDEL', RUNNING .. lane, id)
     redis.call('DEL', IN_PROGRESS .. id)
+    if kind ~= 'end' then
+      redis.call('SET', FREED .. id, 1, 'PX', 10000) -- longer than a renewal can be under way
+    end
     if kind == 'end' then
       over(lane, id, a, b, c, d)
     elseif kind == 'again' then

@@ -1,0 +1,31 @@
+"""The command line: `python -m src ...`, `folkform-worker ...` where it is installed.
+
+Exit codes: 0 done, 1 what was asked for failed or a server is away, 2 a wrong call, with nothing done.
+"""
+
+import typer
+
+from ..runtime import prepare_process
+from . import dead_letters, queues, work
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+@app.callback()
+def _describe() -> None:
+    """Background worker: Pancake's data in your own MongoDB, complete and fresh."""
+
+
+app.command()(work.run)
+app.command()(work.sync)
+app.command()(queues.enqueue)
+app.add_typer(queues.queues, name="queues")
+app.add_typer(queues.jobs, name="jobs")
+app.add_typer(dead_letters.letters, name="dead-letters")
+app.command()(work.doctor)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    prepare_process()
+    app()

@@ -1,0 +1,102 @@
+"""What Redis knows of a lane or of a job, read from the answers to `queue`'s questions."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from .wire import deserialize
+
+State = Literal["pending", "scheduled", "retry", "active", "done", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """One lane. `pending`: due and waiting; `scheduled`: due later; `retry`: failed and waiting for the next try.
+
+    `latency_s`: how long the first in line has waited. `processed` and `failed` (for good) count since Redis was
+    empty; `dead` are the dead letters that nobody has replayed or dropped.
+    """
+
+    pending: int
+    active: int
+    scheduled: int
+    retry: int
+    dead: int
+    paused: bool
+    latency_s: float
+    processed: int
+    failed: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """One job. Instants are Unix seconds or None; `attempt` is 1 for a job that never failed."""
+
+    state: State
+    job: str
+    lane: str
+    attempt: int
+    enqueued_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    outcome: str | None = None
+    error: str | None = None
+
+
+def as_text(value: bytes | str) -> str:
+    """A name as text: the app's connection may decode it or not."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def stats_of(row: list[Any], now: int) -> QueueStats:
+    """One lane's row of `stats.lua`; `now` in Unix ms."""
+    pending, active, scheduled, retry, paused, score, payload, processed, failed, dead = row
+    latency_s = 0.0
+    if payload:
+        # a head start puts the score before the enqueueing, a delay after it
+        since = max(float(score), float(_readable(payload).get("et") or 0))
+        latency_s = max(0.0, (now - since) / 1000)
+    return QueueStats(pending, active, scheduled, retry, dead, bool(paused), latency_s, processed, failed)
+
+
+def _readable(payload: bytes) -> dict[str, Any]:
+    """The job's dictionary; empty for one in a format we do not know."""
+    try:
+        return deserialize(payload)
+    except ValueError:
+        return {}
+
+
+def info_of(row: list[Any], lanes: list[str], now_ms: int) -> JobInfo | None:
+    """One job from its result, payload, tries, start, last failed attempt, and its score in each of `lanes`."""
+    result, payload, tries, started, last, *scores = row
+    if result:
+        return _ended(deserialize(result))
+    found = [(lane, score) for lane, score in zip(lanes, scores, strict=True) if score is not None]
+    if not (payload and found):
+        return None
+    failed = int((tries or b"0").partition(b":")[0])
+    lane, score = found[0]
+    state: State = "active" if started else "pending" if score <= now_ms else "retry" if last else "scheduled"
+    return _waiting(_readable(payload), state, lane, failed + 1, int(started or 0), last)
+
+
+def _waiting(job: dict[str, Any], state: State, lane: str, attempt: int, started_ms: int, last: Any) -> JobInfo:
+    error = (deserialize(last).get("error") or None) if last else None
+    started_at = started_ms / 1000 if started_ms > 1 else None
+    enqueued_at = (job.get("et") or 0) / 1000
+    return JobInfo(state, str(job.get("f", "?")), lane, attempt, enqueued_at, started_at=started_at, error=error)
+
+
+def _ended(job: dict[str, Any]) -> JobInfo:
+    is_done = bool(job["s"])
+    return JobInfo(
+        "done" if is_done else "dead",
+        str(job["f"]),
+        str(job.get("q", "")),
+        int(job["t"]),
+        job["et"] / 1000,
+        started_at=job["st"] / 1000,
+        finished_at=job["ft"] / 1000,
+        outcome=str(job["r"]) if is_done else None,
+        error=None if is_done else str(job["r"]),
+    )

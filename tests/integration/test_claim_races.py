@@ -1,0 +1,71 @@
+"""Calls of one worker that cross each other, and of two workers after Redis was away, in the order that hurts."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from src.engine import keys
+from src.engine.claims import Claims, again, given_back
+from tests.conftest import Servers
+
+pytestmark = pytest.mark.anyio
+LANES = [("sync", 0.0, 1.0)]
+LEASE_S = 2.0
+
+
+@pytest.fixture
+async def redis(servers: Servers) -> AsyncIterator[Redis]:
+    async with Redis.from_url(servers.redis_url) as redis:
+        await redis.flushdb()
+        await redis.zadd("sync", {"job": 1})
+        yield redis
+
+
+def claims(redis: Redis, token: str) -> Claims:
+    return Claims(redis, token, lease_s=LEASE_S, head_start_s=1.0)
+
+
+@pytest.mark.parametrize("kind", ["again", "back"])
+async def test_a_late_renewal_takes_nothing_that_was_let_go(redis: Redis, kind: str) -> None:
+    """The renewal left before the job was given up and arrives after it: the job stays where anybody may have it."""
+    ours = claims(redis, "ours")
+    (job,) = (await ours.claim(LANES, 1, suspects=1)).jobs
+    await ours.finish([given_back(job) if kind == "back" else again(job, 0.001, "1:0", "", 0, "sync")])
+    await ours.renew([("sync", "job")])
+    assert await redis.execute_command("HGET", keys.RUNNING + "sync", "job") is None
+    await redis.zadd("sync", {"job": 1})
+    (taken,) = (await claims(redis, "theirs").claim(LANES, 1, suspects=1)).jobs
+    assert taken.killed == 0
+
+
+async def test_a_renewal_takes_back_what_redis_forgot(redis: Redis) -> None:
+    """A Redis that crashed has lost its last second, and with it that the job is ours."""
+    ours = claims(redis, "ours")
+    await ours.claim(LANES, 1, suspects=1)
+    await redis.delete(keys.RUNNING + "sync", keys.IN_PROGRESS + "job")
+    await redis.zadd("sync", {"job": 1})
+    await ours.renew([("sync", "job")])
+    assert (await claims(redis, "theirs").claim(LANES, 1, suspects=1)).jobs == []
+
+
+@pytest.mark.parametrize("first", ["claim", "renew"])
+async def test_nobody_is_taken_for_dead_right_after_redis_was_away(redis: Redis, first: str) -> None:
+    """Whatever a worker says first to the Redis that is back, another one's job waits until that one can renew it."""
+    await claims(redis, "theirs").claim(LANES, 1, suspects=1)
+    await redis.zadd("sync", {"job": 1})  # the lease ran out meanwhile
+    await redis.set(keys.BEAT, 1)
+    ours = claims(redis, "ours")
+    if first == "renew":
+        await ours.renew([])
+    assert (await ours.claim(LANES, 1, suspects=1)).jobs == []
+    assert await claims(redis, "theirs").renew([("sync", "job")]) == []
+
+
+async def test_a_claim_whose_answer_was_lost_counts_nobody_dead(redis: Redis) -> None:
+    """It is given back, so that another worker that comes first does not hold us for dead."""
+    ours = claims(redis, "ours")
+    await ours.claim(LANES, 1, suspects=1)
+    assert await ours.unheard(["sync"], []) == 1
+    (taken,) = (await claims(redis, "theirs").claim(LANES, 1, suspects=1)).jobs
+    assert taken.killed == 0
