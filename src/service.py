@@ -13,6 +13,7 @@ from typing import Any
 from arq import func
 from loguru import logger
 
+from .clients import mongo
 from .clients.redis import arq_settings, be_patient, connect, open_redis
 from .deps import Deps, open_deps
 from .engine import metrics
@@ -29,6 +30,7 @@ from .settings import Settings
 from .store.job_runs import Run
 
 Ctx = dict[str, Any]
+RECOUNT_S = 1.0
 HEALTH_EVERY_S = 5  # `arq --check` believes a reading this old
 
 
@@ -108,21 +110,23 @@ class Service:
     async def _record(self, deps: Deps) -> Any:
         """What is done with each run: counted, and written to the history unless that is off."""
         days = self._settings.worker.history_days
-        if not days:
-            return metrics.RUNS.count
-        history = History(deps.job_runs, days=days)
-        keeping = asyncio.create_task(history.keep())
+        history, deaths = History(deps.job_runs, days=days), asyncio.Event()
+        tasks = [asyncio.create_task(history.keep()), asyncio.create_task(_recount_after(deps, deaths))]
 
         async def close() -> None:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await history.close()
 
         self._stack.push_async_callback(close)
 
         def record(run: Run) -> None:
-            metrics.RUNS.count(run)
-            history.add(run)
+            metrics.RUNS.count(run, is_known=run.job in self._jobs)
+            if days:
+                history.add(run)
+            if run.end == "dead":
+                deaths.set()
 
         return record
 
@@ -137,6 +141,19 @@ class Service:
             await on_tick("sync_pages", now)
         for name, schedule in self._schedules.items():
             await make_up(deps, queue, self._jobs[name], schedule, now)
+
+
+async def _recount_after(deps: Deps, deaths: asyncio.Event) -> None:
+    """Keep the number of dead letters that `Queue.stats` shows in step, at most once a second; until cancelled."""
+    while True:
+        await deaths.wait()
+        deaths.clear()
+        try:
+            await recount(deps)
+        except mongo.FAILURES as e:
+            logger.warning("dead letters not counted", error=type(e).__name__)
+            deaths.set()
+        await asyncio.sleep(RECOUNT_S)
 
 
 def _spawn(queue: Queue) -> Any:

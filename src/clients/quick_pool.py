@@ -12,4 +12,7 @@ class QuickPool(BlockingConnectionPool):
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Connect it where it is not."""
+        writer = connection._writer
+        if writer is not None and writer.is_closing():  # uvloop would raise RuntimeError, which nobody retries
+            await connection.disconnect(nowait=True)
         await connection.connect()

@@ -1,9 +1,8 @@
 """What makes arq a production queue.
 
-wire      how a job and its result are written in Redis
-job       the declaration of a job, and the outcome it returns
-boundary  the one place that runs a job, wherever it was started, and decides its end
-arq_jobs  jobs and schedules in arq's own shapes
-running   the jobs of this process: their leases, and their orderly end
-inline    a job run here and now to its end, for the command line
+For callers, light: wire (how jobs are written), declaration (what may be known of a job), queue (enqueue, look, pause)
+with facts and listing (what it answers), trace, keys and scripts (names and Lua in Redis).
+For workers: job (a declaration and its coroutine), boundary (the one place that runs a job and decides its end), lanes
+(claim and run) with claims, wake, runner, finisher and leases; clock (schedules), shutdown, history, metrics.
+dead_letters for people who replay and drop; inline to run a job here and now.
 """

@@ -101,7 +101,7 @@ async def run_job(
         took_s = time.perf_counter() - started
         _log(end, duration_ms=round(took_s * 1000))
     if declaration.has_history:
-        deps.record(_run(declaration, call, end, started_at, took_s))
+        deps.record(_run(declaration.name, call, end, started_at, took_s))
     return end
 
 
@@ -111,6 +111,7 @@ async def bury(name: str, lane: str, deps: Deps, arguments: dict[str, Any], erro
         letter: dict[str, Any] = {"job": name, "lane": lane, "arguments": arguments, "traceback": "", "raw": raw}
         end = await _dead(deps, call, error, letter_id=_replayed(call.job_id), **letter)
         _log(end, duration_ms=0)
+    deps.record(_run(name, call, end, time.time(), 0.0))
     return end
 
 
@@ -170,9 +171,9 @@ def _replayed(job_id: str) -> str:
     return job_id.removeprefix(REPLAY).rpartition(":")[0] if job_id.startswith(REPLAY) else job_id
 
 
-def _run(declaration: Declaration[Any], call: Call, end: End, started_at: float, took_s: float) -> Run:
+def _run(name: str, call: Call, end: End, started_at: float, took_s: float) -> Run:
     return Run(
-        declaration.name,
+        name,
         call.job_id,
         call.lane,
         call.worker,

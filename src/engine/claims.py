@@ -102,7 +102,7 @@ class Claims:
         `suspects`: how many jobs that killed two workers may be among them, 0 or 1.
         """
         # all leases out together means that Redis was away; the living renew theirs within a third of a lease
-        gap_ms = hold_ms = max(self._lease_ms // 2, 1000)
+        gap_ms, hold_ms = max(self._lease_ms // 2, 1000), max(self._lease_ms // 3, 1000)
         args: list[Any] = [self._token, self._lease_ms, min(free, MOST), suspects, gap_ms, hold_ms]
         for lane, key, step in keys_:
             args += (lane, key, step)

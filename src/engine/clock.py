@@ -8,6 +8,7 @@ workers wins.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,6 +19,7 @@ from arq.jobs import Job as ArqJob
 from loguru import logger
 
 from ..clients import mongo
+from ..clients.redis import OUTAGES, Patience
 from ..deps import Deps
 from ..errors import Transient
 from ..rules.schedule import Schedule, parse_schedule
@@ -39,6 +41,23 @@ class Clock(ArqRedis):
     """
 
     on_tick: OnTick
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """redis-py retries a command, but not the greeting of a connection it needs for it; arq would die of that."""
+        while True:
+            try:
+                return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            except OUTAGES:
+                patience = self.connection_pool.connection_kwargs.get("retry")
+                if not (isinstance(patience, Patience) and patience.lasts):
+                    raise
+                await asyncio.sleep(TRY_AGAIN_S)
+
+    async def delete(self, *names: Any) -> int:
+        """arq's sign of life goes at the end; where Redis is away it runs out, and the rest of the end must come."""
+        with suppress(*OUTAGES):
+            return int(await super().delete(*names))
+        return 0
 
     async def enqueue_job(self, function: str, *args: Any, **options: Any) -> ArqJob | None:
         """What arq's `run_cron` calls at a tick, up to a second early."""

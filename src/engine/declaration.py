@@ -53,7 +53,9 @@ class Declaration(Generic[P]):
         if not args:
             return kwargs
         names = [*self.signature.parameters, *(f"argument_{number}" for number in range(1, len(args) + 1))]
-        by_place = {f"{name} (given twice)" if name in kwargs else name: arg for name, arg in zip(names, args, strict=False)}
+        by_place = {
+            f"{name} (given twice)" if name in kwargs else name: arg for name, arg in zip(names, args, strict=False)
+        }
         return by_place | kwargs
 
     def checked(self, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def info_of(row: list[Any], lanes: list[str], now_ms: int) -> JobInfo | None:
     found = [(lane, score) for lane, score in zip(lanes, scores, strict=True) if score is not None]
     if not (payload and found):
         return None
-    failed = int((tries or b"0").partition(b":")[0])
+    failed = int(as_text(tries or "0").partition(":")[0])
     lane, score = found[0]
     state: State = "active" if started else "pending" if score <= now_ms else "retry" if last else "scheduled"
     return _waiting(_readable(payload), state, lane, failed + 1, int(started or 0), last)

@@ -12,7 +12,7 @@ from ..clients.mongo import Document
 from ..store.job_runs import JobRuns, Run
 
 EVERY_S = 1.0
-BATCH = 2_000
+BATCH = 500  # made in the event loop: some 3 ms
 KEPT_WAITING = 50_000  # while MongoDB is away; then the oldest are dropped, and that is said
 END_S = 5.0
 

@@ -64,7 +64,9 @@ class Lanes:
             lease_s=settings.worker.lease_seconds,
             head_start_s=settings.lanes.priority_head_start_seconds,
         )
-        self._runner = Runner(deps, jobs, self._claims, token)
+        # on a connection that tries again: without its past a job has no dead letter, and would fail once more
+        past = Claims(deps.redis, token, lease_s=settings.worker.lease_seconds, head_start_s=0.0)
+        self._runner = Runner(deps, jobs, past, token)
         self._finisher = Finisher(self._claims, self._written)
         self._wake = Wake(redis, self._lanes, token, self._handed)
         self._held: dict[str, _Held] = {}

@@ -54,12 +54,13 @@ class RunCounts(Collector):
         self._ends = Counts[tuple[str, str, str]]()
         self._took, self._waited = _Times(), _Times()
 
-    def count(self, run: Run) -> None:
-        """Count one run."""
-        self._ends[run.job, run.lane, run.end] += 1
-        self._took.add(run.job, run.lane, run.duration_s)
+    def count(self, run: Run, *, is_known: bool) -> None:
+        """Count one run. A name that is none of our jobs' came from outside, and is no label."""
+        job = run.job if is_known else "unknown"
+        self._ends[job, run.lane, run.end] += 1
+        self._took.add(job, run.lane, run.duration_s)
         if run.attempt == 1:
-            self._waited.add(run.job, run.lane, run.started_at - run.enqueued_at)
+            self._waited.add(job, run.lane, run.started_at - run.enqueued_at)
 
     def collect(self) -> Iterable[Metric]:
         """What Prometheus asks for, from its own thread."""

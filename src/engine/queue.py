@@ -45,10 +45,15 @@ class NewJob:
     unique: str
     once_ms: int = 0
 
-    @property
-    def record(self) -> tuple[Any, ...]:
-        """As `enqueue.lua` takes it."""
-        return self.lane, self.job_id, self.payload.decode(), self.delay_ms, self.priority, self.unique, self.once_ms
+    def record(self, raw: list[bytes]) -> tuple[Any, ...]:
+        """As `enqueue.lua` takes it; a payload that is no text (a replay of one) is added to `raw` and goes by number."""
+        payload: str | int
+        try:
+            payload = self.payload.decode()
+        except UnicodeDecodeError:
+            raw.append(self.payload)
+            payload = len(raw)
+        return self.lane, self.job_id, payload, self.delay_ms, self.priority, self.unique, self.once_ms
 
 
 _sequence = count()
@@ -109,9 +114,9 @@ class Queue:
         accepted once while it waits or runs and for `once_s` seconds from when it is due.
         """
         declaration = self.declaration(name)
-        if not 0 <= priority <= MAX_PRIORITY:
+        if not (isinstance(priority, int) and 0 <= priority <= MAX_PRIORITY):
             raise Misuse(f"{name}: priority must be 0 to {MAX_PRIORITY}; more is sooner")
-        if not 0 <= delay_s <= MAX_DELAY_S:
+        if not (isinstance(delay_s, int | float) and 0 <= delay_s <= MAX_DELAY_S):
             raise Misuse(f"{name}: delay_s must be 0 to {MAX_DELAY_S:.0f} seconds")
         written = declaration.written(arguments)
         unique = f"{name}:{unique_key}" if unique_key else ""
@@ -140,16 +145,15 @@ class Queue:
         ids: list[str] = []
         for start in range(0, len(jobs), CHUNK):
             # one argument for all: redis-py packs each argument in Python
-            records = orjson.dumps([job.record for job in jobs[start : start + CHUNK]])
-            ids += [as_text(job_id) for job_id in await self._patiently("enqueue", [KEPT_MS, records])]
+            raw: list[bytes] = []
+            records = orjson.dumps([job.record(raw) for job in jobs[start : start + CHUNK]])
+            ids += [as_text(job_id) for job_id in await self._patiently("enqueue", [KEPT_MS, records, *raw])]
         return ids
 
     @_answered()
     async def stats(self) -> dict[str, QueueStats]:
         """Every lane that has a job of ours or was ever used, by name."""
-        lanes = await self._lanes(
-            {lane for each in self._declared.values() for lane in (each.lane, each.retry_lane) if lane}
-        )
+        lanes = await self._lanes()
         *rows, now = await self._patiently("stats", list(lanes))
         return {lane: stats_of(row, now) for lane, row in zip(lanes, rows, strict=True)}
 
@@ -160,7 +164,7 @@ class Queue:
     @_answered()
     async def jobs(self, job_ids: Sequence[str]) -> list[JobInfo | None]:
         """The same of many jobs, in few round trips."""
-        lanes = await self._lanes({keys.FRONT_DOOR})
+        lanes = sorted({*await self._lanes(), keys.FRONT_DOOR})
         infos: list[JobInfo | None] = []
         for start in range(0, len(job_ids), LOOK):
             async with self.redis.pipeline(transaction=True) as pipe:
@@ -200,8 +204,9 @@ class Queue:
             raise Misuse(f"there is no lane {lane!r}; there are {', '.join(lanes)}")
         return lane
 
-    async def _lanes(self, more: set[str]) -> list[str]:
-        return sorted({as_text(lane) for lane in await self.redis.execute_command("SMEMBERS", keys.LANES)} | more)
+    async def _lanes(self) -> list[str]:
+        declared = {lane for each in self._declared.values() for lane in (each.lane, each.retry_lane) if lane}
+        return sorted({as_text(lane) for lane in await self.redis.execute_command("SMEMBERS", keys.LANES)} | declared)
 
     async def _patiently(self, script: str, args: list[Any]) -> Any:
         """Every script can be repeated, so a connection that drops with the answer under way costs only time."""

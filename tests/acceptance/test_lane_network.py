@@ -4,11 +4,13 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvloop
 from redis.asyncio import Redis as AsyncRedis
 
 from scripts._services import start_redis
@@ -99,7 +101,7 @@ def test_a_cut_in_what_the_worker_does_by_the_way(yard: Yard, proxy: Proxy, wher
     ticks = worker.said.count('"outcome":"ticked"')
     until(lambda: worker.said.count('"outcome":"ticked"') > ticks + 1, "it ticks", 10)
     yard.works(names("job", 20), 0.01)
-    yard.all_end(names("job", 20), LEASE_S + LATE_S)
+    until(lambda: set(names("job", 20)) <= set(yard.ends()), "all of them end", LEASE_S + LATE_S)
     assert worker.is_alive
     assert ended(worker.process, signal.SIGTERM, 20) == 0
 
@@ -197,6 +199,8 @@ def test_the_helper_hides_a_cut(yard: Yard, proxy: Proxy, where: Where) -> None:
                 ids.append(await queue.enqueue_webhook("m", "payment.completed", {"number": number}))
         return ids
 
+    check(yard, on_uvloop(enqueue()), 10)
+    yard.redis.delete("webhooks")
     check(yard, asyncio.run(enqueue()), 10)
 
 
@@ -210,7 +214,13 @@ def test_the_helper_on_a_network_that_drops_at_random(yard: Yard, proxy: Proxy, 
             calls = (queue.enqueue_webhook("m", "payment.completed", {"number": number}) for number in range(200))
             return list(await asyncio.gather(*calls))
 
-    check(yard, asyncio.run(enqueue()), 200)
+    check(yard, on_uvloop(enqueue()), 200)
+
+
+def on_uvloop(work: Coroutine[Any, Any, list[str]]) -> list[str]:
+    """As most apps run it: uvloop says otherwise that a connection is gone."""
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 def check(yard: Yard, ids: list[str], count: int) -> None:

@@ -1,5 +1,5 @@
 -- Store jobs. ARGV: kept_ms, a JSON list of lists, per job: lane, id, payload, delay_ms, priority, unique key or '',
--- once_ms.
+-- once_ms; then payloads that are no text, for which their number stands in the list.
 -- Returns per job the id of the job that stands for it: its own, or the first with the same unique key.
 -- Safe to repeat with the same ids.
 local kept, now = tonumber(ARGV[1]), now_ms()
@@ -34,6 +34,8 @@ local function hand_over(lane, id, payload)
 end
 for _, job in ipairs(cjson.decode(ARGV[2])) do
   local lane, id, payload, delay, priority, unique, once = unpack(job)
+  local is_raw = type(payload) == 'number'
+  payload = is_raw and ARGV[2 + payload] or payload
   local first = unique ~= '' and redis.call('GET', UNIQUE .. unique)
   if first and first ~= id and redis.call('EXISTS', JOB .. first) == 1 then
     id = first
@@ -48,7 +50,7 @@ for _, job in ipairs(cjson.decode(ARGV[2])) do
     if delay > 0 then
       defer(lane, id, now + delay, priority)
       woken[lane] = true
-    elseif not hand_over(lane, id, payload) then
+    elseif is_raw or not hand_over(lane, id, payload) then
       redis.call('ZADD', lane, now - (priority > 0 and head_start_ms(priority) or 0), id)
       woken[lane], taker[lane] = true, false
     end

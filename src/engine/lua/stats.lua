@@ -1,8 +1,20 @@
 -- Per lane of ARGV: {waiting, active, scheduled, waiting for a retry, paused, score of the first in line or '',
--- its payload or '', processed, failed, dead}, and at last the time in ms. Costs the same however long the lanes are.
+-- its payload or '', processed, failed, dead}, and at last the time in ms. Costs the same however many jobs wait.
 local now, answer = now_ms(), {}
+
+-- Jobs that run; those whose worker died count among the waiting again as soon as their lease is over.
+local function active_in(lane)
+  local active, ids = 0, redis.call('HKEYS', RUNNING .. lane)
+  for at = 1, #ids, 1000 do
+    for _, score in ipairs(redis.call('ZMSCORE', lane, unpack(ids, at, math.min(at + 999, #ids)))) do
+      active = active + ((score and tonumber(score) > now) and 1 or 0)
+    end
+  end
+  return active
+end
+
 for number, lane in ipairs(ARGV) do
-  local active = redis.call('HLEN', RUNNING .. lane)
+  local active = active_in(lane)
   local waiting = redis.call('ZCOUNT', lane, '-inf', now)
   local future = redis.call('ZCARD', lane) - waiting
   local retry = redis.call('ZCOUNT', RETRY .. lane, '(' .. string.format('%.0f', now), '+inf')
