@@ -87,7 +87,7 @@ class Service:
         logger.info(
             "worker started successfully",
             jobs_registered=len(self._jobs),
-            slots=lanes.slots,
+            slots=lanes.slots.size,
             pancake=self._settings.pancake.base_url,
         )
 

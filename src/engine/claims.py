@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 import orjson
@@ -15,6 +16,7 @@ from .queue import KEPT_MS
 from .scripts import Scripts
 
 ARRIVED = "hold"
+STALE_MS = 1000.0  # half of how long a handed job waits for its worker (enqueue.lua)
 MOST = 500  # jobs in one call: Redis does nothing else meanwhile
 
 
@@ -71,10 +73,10 @@ def given_back(job: Claimed) -> Finish:
     return "back", job.lane, job.job_id, job.score.decode(), "", "", "", ""
 
 
-def handed(message: bytes) -> Claimed:
-    """A job that `enqueue.lua` claimed in our name, from the message that brought it."""
-    lane, job_id, payload, score = orjson.loads(message)
-    return Claimed(lane, job_id, payload, 0, 0, str(int(score)).encode())
+def handed(message: bytes) -> tuple[Claimed, float]:
+    """A job `enqueue.lua` claimed in our name, from the message that brought it, and when, in ms of Redis' clock."""
+    lane, job_id, payload, at_ms = orjson.loads(message)
+    return Claimed(lane, job_id, payload, 0, 0, str(int(at_ms)).encode()), at_ms
 
 
 def arrived(job: Claimed, lease_s: float) -> Finish:
@@ -95,19 +97,23 @@ class Claims:
         self._token = token
         self._lease_ms = int(lease_s * 1000)
         self._head_start_ms = int(head_start_s * 1000)
+        self._ahead_ms = 0.0  # Redis' clock before our monotonic one
+
+    def is_stale(self, at_ms: float) -> bool:
+        """Whether what happened at `at_ms` of Redis' clock is so long ago that a handed job may be another's by now."""
+        return monotonic() * 1000 + self._ahead_ms - at_ms > STALE_MS
 
     async def claim(self, keys_: Sequence[tuple[str, float, float]], free: int, *, suspects: int) -> Answer:
         """Up to `free` due jobs; `keys_` are (lane, key, step) as `Shares.keys` has them.
 
-        `suspects`: how many jobs that killed two workers may be among them, 0 or 1.
+        `suspects`: how many jobs that killed two workers may be among them.
         """
-        # all leases out together means that Redis was away; the living renew theirs within a third of a lease
-        gap_ms, hold_ms = max(self._lease_ms // 2, 1000), max(self._lease_ms // 3, 1000)
-        args: list[Any] = [self._token, self._lease_ms, min(free, MOST), suspects, gap_ms, hold_ms]
+        args: list[Any] = [self._token, self._lease_ms, min(free, MOST), suspects]
         for lane, key, step in keys_:
             args += (lane, key, step)
         async with in_time():
-            rows, next_due_ms, dues = await self._scripts("claim", args)
+            rows, next_due_ms, dues, now_ms = await self._scripts("claim", args)
+        self._ahead_ms = now_ms - monotonic() * 1000
         jobs = [_claimed(keys_[number - 1][0], *rest) for number, *rest in rows if _is_id(rest[0])]
         waiting = [(lane, due) for (lane, _, _), due in zip(keys_, dues, strict=True)]
         return Answer(jobs, waiting, None if next_due_ms < 0 else next_due_ms / 1000)

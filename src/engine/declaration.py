@@ -49,7 +49,7 @@ class Declaration(Generic[P]):
         return dict(self.signature.bind(*args, **kwargs).arguments)
 
     def named(self, args: list[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Arguments by name as any arq client may have sent them; those that have no place get names `checked` refuses."""
+        """Arguments by name as any arq client may have sent them; what has no place gets a name `checked` refuses."""
         if not args:
             return kwargs
         names = [*self.signature.parameters, *(f"argument_{number}" for number in range(1, len(args) + 1))]

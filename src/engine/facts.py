@@ -47,13 +47,15 @@ def as_text(value: bytes | str) -> str:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def stats_of(row: list[Any], now: int) -> QueueStats:
-    """One lane's row of `stats.lua`; `now` in Unix ms."""
+def stats_of(row: list[Any], now: int, head_start: int) -> QueueStats:
+    """One lane's row of `stats.lua`; `now` in Unix ms, `head_start` of a priority of 1 in ms."""
     pending, active, scheduled, retry, paused, score, payload, processed, failed, dead = row
     latency_s = 0.0
     if payload:
-        # a head start puts the score before the enqueueing, a delay after it
-        since = max(float(score), float(_readable(payload).get("et") or 0))
+        job = _readable(payload)
+        due = float(score) + float(job.get("p") or 0) * head_start
+        # above now: it fell due this moment, and has not had its head start yet
+        since = max(due if due <= now else float(score), float(job.get("et") or 0))
         latency_s = max(0.0, (now - since) / 1000)
     return QueueStats(pending, active, scheduled, retry, dead, bool(paused), latency_s, processed, failed)
 

@@ -12,14 +12,10 @@ AWAY_S = (0.05, 1.0)  # wait after the first failure, and at most
 
 
 class Finisher:
-    """`add` never waits; `keep` writes until cancelled, and through any outage; `flushed` waits for the rest.
+    """`add` never waits; `keep` writes until cancelled, and through any outage; `flushed` waits for the rest."""
 
-    `on_written` gets what is known to be stored.
-    """
-
-    def __init__(self, claims: Claims, on_written: Callable[[Sequence[Finish]], None]) -> None:
+    def __init__(self, claims: Claims) -> None:
         self._claims = claims
-        self._on_written = on_written
         self._waiting: list[Finish] = []
         self._some = asyncio.Event()
         self._none = asyncio.Event()
@@ -35,14 +31,19 @@ class Finisher:
         """Returns when everything is stored."""
         await self._none.wait()
 
-    async def keep(self) -> None:
-        """Write whatever there is; runs until cancelled."""
+    async def keep(self, on_written: Callable[[Sequence[Finish]], None]) -> None:
+        """Write whatever there is, and tell what is known to be stored; runs until cancelled."""
         while True:
             await self._some.wait()
             self._some.clear()
             batch, self._waiting = self._waiting, []
-            await self._written(batch)
-            self._on_written(batch)
+            try:
+                await self._written(batch)
+            except Exception:
+                self._waiting = batch + self._waiting  # a bug, and whoever keeps us up begins again
+                self._some.set()
+                raise
+            on_written(batch)
             if not self._waiting:
                 self._none.set()
 

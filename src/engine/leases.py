@@ -24,6 +24,7 @@ from .claims import Claims
 
 BEAT_S = 0.25
 AWAY_S = 0.5
+END_S = 1.0  # for the thread to end; it holds nothing, and ends with the process at the latest
 STACK_KEPT = 6  # innermost frames of a blocked loop
 
 
@@ -65,7 +66,7 @@ class LeaseKeeper:
         self._ended.set()
         if self._beat:
             self._beat.cancel()
-        self._thread.join(timeout=self._lease_s)
+        self._thread.join(timeout=END_S)
 
     def _tick(self) -> None:
         self._beat_at = time.monotonic()

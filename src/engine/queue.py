@@ -45,15 +45,10 @@ class NewJob:
     unique: str
     once_ms: int = 0
 
-    def record(self, raw: list[bytes]) -> tuple[Any, ...]:
-        """As `enqueue.lua` takes it; a payload that is no text (a replay of one) is added to `raw` and goes by number."""
-        payload: str | int
-        try:
-            payload = self.payload.decode()
-        except UnicodeDecodeError:
-            raw.append(self.payload)
-            payload = len(raw)
-        return self.lane, self.job_id, payload, self.delay_ms, self.priority, self.unique, self.once_ms
+    @property
+    def record(self) -> tuple[Any, ...]:
+        """As `enqueue.lua` takes it."""
+        return self.lane, self.job_id, self.payload.decode(), self.delay_ms, self.priority, self.unique, self.once_ms
 
 
 _sequence = count()
@@ -145,17 +140,16 @@ class Queue:
         ids: list[str] = []
         for start in range(0, len(jobs), CHUNK):
             # one argument for all: redis-py packs each argument in Python
-            raw: list[bytes] = []
-            records = orjson.dumps([job.record(raw) for job in jobs[start : start + CHUNK]])
-            ids += [as_text(job_id) for job_id in await self._patiently("enqueue", [KEPT_MS, records, *raw])]
+            records = orjson.dumps([job.record for job in jobs[start : start + CHUNK]])
+            ids += [as_text(job_id) for job_id in await self._patiently("enqueue", [KEPT_MS, records])]
         return ids
 
     @_answered()
     async def stats(self) -> dict[str, QueueStats]:
         """Every lane that has a job of ours or was ever used, by name."""
         lanes = await self._lanes()
-        *rows, now = await self._patiently("stats", list(lanes))
-        return {lane: stats_of(row, now) for lane, row in zip(lanes, rows, strict=True)}
+        *rows, now, head_start = await self._patiently("stats", list(lanes))
+        return {lane: stats_of(row, now, head_start) for lane, row in zip(lanes, rows, strict=True)}
 
     async def job(self, job_id: str) -> JobInfo | None:
         """Where a job is and how it ended, or None: never heard of, or over for longer than results are kept."""

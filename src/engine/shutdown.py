@@ -41,7 +41,7 @@ class Shutdown:
         if self._draining:
             self._hurry.set()
             return
-        running = self._lanes.running
+        running = self._lanes.slots.running
         logger.info(
             "shutdown signal received, initiating graceful shutdown...",
             signal=name,

@@ -4,9 +4,9 @@ It travels with the job, so that what an HTTP request set going can be found aga
 history. Without a tracing library the ids still link the jobs of one cause.
 """
 
-import secrets
 import sys
 from contextvars import ContextVar
+from random import getrandbits
 
 LENGTH = 55  # 00-<32 hexadecimal digits>-<16>-<2>
 
@@ -15,7 +15,7 @@ current: ContextVar[str] = ContextVar("traceparent", default="")  # of the job t
 
 def to_send() -> str:
     """The traceparent for a job enqueued here: the running job's, else OpenTelemetry's where it is used, else new."""
-    return current.get() or _of_opentelemetry() or f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+    return current.get() or _of_opentelemetry() or f"00-{getrandbits(128):032x}-{getrandbits(64):016x}-00"
 
 
 def trace_id(traceparent: str) -> str:

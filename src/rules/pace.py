@@ -3,13 +3,14 @@
 import math
 
 SMOOTHING = 0.5
+LEAST_S = 0.01  # jobs that started together end together: what is claimed ahead covers so much of such a burst
 
 
 class Pace:
     """How fast jobs end here and how long a claim takes. `now` is always the same monotonic clock, in seconds.
 
-    With jobs of seconds it says 0, and nothing is held back from other workers; with jobs shorter than the way to
-    Redis and back, as many as end meanwhile.
+    With jobs of minutes it says 0, and nothing is held back from other workers; else as many as end while the answer is
+    under way, or within `LEAST_S`, so that is how long a job may wait here that could wait elsewhere.
     """
 
     def __init__(self, now: float) -> None:
@@ -31,4 +32,4 @@ class Pace:
 
     def ahead(self, most: int) -> int:
         """How many jobs will end before the next claim is answered, at most `most`."""
-        return min(most, math.floor(self._per_s * self._way_s + 0.5))
+        return min(most, math.floor(self._per_s * max(self._way_s, LEAST_S) + 0.5))

@@ -1,15 +1,19 @@
-"""The wheel as an app installs it, made once for all tests that need it."""
+"""The wheel as an app installs it, made once for all tests that need it; and workers with test jobs."""
 
 import subprocess
 import sys
 import venv
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.metadata import Distribution, PathDistribution, distribution
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+
+from tests.acceptance.lane_yard import Yard, open_yard
+from tests.conftest import Servers
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,3 +60,10 @@ def _needed_by(needing: Distribution, extras: frozenset[str]) -> Iterator[Distri
             found = distribution(requirement.name)
             yield found
             yield from _needed_by(found, frozenset(requirement.extras))
+
+
+@pytest.fixture
+def yard(servers: Servers, database_name: str, tmp_path: Path) -> Iterator[Yard]:
+    """Workers with test jobs, on the test servers."""
+    with ExitStack() as stack:
+        yield open_yard(stack, servers, servers.redis_url, database_name, tmp_path)

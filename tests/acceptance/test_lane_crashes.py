@@ -4,7 +4,6 @@ import asyncio
 import random
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,6 @@ from tests.acceptance.lane_yard import LATE_S, LEASE_S, LETTERS, Worker, Yard, n
 from tests.acceptance.processes import ended, run, until
 from tests.conftest import CACHE, Servers
 from tests.harness.lane_worker import WORKER, Mark
-
-
-@pytest.fixture
-def yard(servers: Servers, database_name: str, tmp_path: Path) -> Iterator[Yard]:
-    with ExitStack() as stack:
-        yield open_yard(stack, servers, servers.redis_url, database_name, tmp_path)
-
 
 # --- killed
 
@@ -65,7 +57,6 @@ def test_kills_on_kills_lose_nothing(yard: Yard) -> None:
         until(lambda: any(worker.is_ready for worker in crew), "one serves")
         _kill_one(yard, crew, killed, rng, len(yard.marks()) + rng.randint(1, 20))
     until(lambda: not yard.redis.zcard("sync"), "all of it is done")
-    seen = yard.marks()
     poisoned = {letter["arguments"]["name"] for letter in yard.letters()}
     assert set(given) - set(yard.ends()) <= poisoned
     assert yard.left() == []

@@ -13,10 +13,10 @@ from redis.asyncio import Redis
 from src.clients.redis import open_redis
 from src.deps import Deps, open_deps
 from src.engine import keys
+from src.engine.facts import JobInfo
 from src.engine.history import History
 from src.engine.job import Job
 from src.engine.lanes import Lanes
-from src.engine.facts import JobInfo
 from src.engine.queue import Queue
 from src.settings import Settings
 
@@ -33,6 +33,11 @@ class House:
     redis: Redis
     queue: Queue
     lanes: Lanes
+
+    @property
+    def running(self) -> int:
+        """Jobs that run here now."""
+        return self.lanes.slots.running
 
     async def enqueue(self, name: str, /, **arguments: Any) -> str:
         """One job, as callers do it; returns its id."""

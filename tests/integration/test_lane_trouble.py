@@ -1,6 +1,7 @@
 """Lanes under jobs, neighbours and servers that do not keep to the rules: no job goes round for ever, no loop ends."""
 
 import asyncio
+import pickle
 import time
 from typing import Any
 
@@ -10,13 +11,15 @@ from redis.asyncio import Redis
 
 from src.deps import Deps
 from src.engine import keys
-from src.errors import Permanent, Transient
+from src.engine.dead_letters import replay, replay_one
+from src.errors import Misuse, Permanent, Snooze, Transient
 from src.settings import Settings
+from src.store.dead_letters import Wanted
 from tests.harness.jobs import job as job_of
 from tests.harness.lanes import Gate, serving, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
-SOON = {"retry_base_s": 0.01, "retry_cap_s": 0.02}
+SOON: dict[str, Any] = {"retry_base_s": 0.01, "retry_cap_s": 0.02}
 
 
 async def echo(deps: Deps, word: str = "hello") -> str:
@@ -59,7 +62,9 @@ async def test_an_error_in_words_that_no_utf8_holds_is_kept(settings: Settings, 
         assert "no file b" in (await house.letter(job_id))["error"]
 
 
-@pytest.mark.parametrize("outcome", ["b\udce9b", object(), b"bytes", None], ids=["surrogate", "object", "bytes", "none"])
+@pytest.mark.parametrize(
+    "outcome", ["b\udce9b", object(), b"bytes", None], ids=["surrogate", "object", "bytes", "none"]
+)
 async def test_an_outcome_that_json_cannot_hold_is_an_outcome_all_the_same(settings: Settings, outcome: Any) -> None:
     """The work is done; to do it again every five seconds because of its last word helps nobody."""
     calls = 0
@@ -90,7 +95,7 @@ async def test_an_error_without_words_is_an_error(settings: Settings) -> None:
 async def test_a_producer_with_a_mad_clock_harms_only_itself(settings: Settings, enqueued_ms: int) -> None:
     """One absurd time stamp must not end the history of all jobs."""
     async with serving(settings, ECHO, history=True) as house:
-        job = {"t": None, "f": "echo", "a": [], "k": {}, "et": enqueued_ms}
+        job: dict[str, Any] = {"t": None, "f": "echo", "a": [], "k": {}, "et": enqueued_ms}
         await house.put_raw("sync", "mad-1", orjson.dumps(job))
         await house.ended("mad-1")
         await house.ended(await house.enqueue("echo"))
@@ -154,15 +159,35 @@ async def test_a_flushed_redis_costs_the_jobs_in_it_and_nothing_else(settings: S
         info = await house.ended(await house.enqueue("echo"))
         assert (info.state, info.lane) == ("done", "sync")
         gate.open()
-        await until(lambda: _is_idle(house.lanes))
+        await until(lambda: _is_idle(house))
         assert await house.queue.job(job_id) is None
         assert (await house.ended(await house.enqueue("echo", word="again"))).outcome == "again"
         stats = await house.queue.stats()
         assert (stats["sync"].active, stats["sync"].pending, stats["sync"].scheduled) == (0, 0, 0)
 
 
-async def _is_idle(lanes: Any) -> bool:
-    return lanes.running == 0
+async def _is_idle(house: House) -> bool:
+    return house.running == 0
+
+
+async def test_a_job_that_goes_on_at_once_never_waits_for_a_lease(settings: Settings) -> None:
+    """Whatever crosses on the wire, its renewal, its end and its next claim, no job is taken for running that is not."""
+    ends_at, last, longest_s = time.monotonic() + 1.5, dict[int, float](), 0.0
+
+    async def parts(deps: Deps, number: int) -> str:
+        nonlocal longest_s
+        now = time.monotonic()
+        longest_s = max(longest_s, now - last.get(number, now))
+        last[number] = now
+        if now < ends_at:
+            raise Snooze("there is more", after_s=0.001)
+        return "done"
+
+    async with serving(settings, job_of(parts), lease_seconds=2) as house:
+        for number in range(30):
+            await house.enqueue("parts", number=number)
+        await house.settled()
+    assert longest_s < 1
 
 
 async def test_a_drain_leaves_no_job_with_a_worker_that_is_gone(settings: Settings) -> None:
@@ -180,7 +205,7 @@ async def test_a_drain_leaves_no_job_with_a_worker_that_is_gone(settings: Settin
             await house.queue.resume("sync")
         for _ in range(10):
             async with serving(settings, job_of(count), max_concurrent_jobs=20) as house:
-                assert house.lanes.running == 0
+                assert house.running == 0
                 seen = len(ran)
                 await until(lambda seen=seen: _has_more(ran, seen))  # type: ignore[misc]
             assert await redis.hlen(keys.RUNNING + "sync") == 0
@@ -192,3 +217,19 @@ async def test_a_drain_leaves_no_job_with_a_worker_that_is_gone(settings: Settin
 
 async def _has_more(ran: list[int], seen: int) -> bool:
     return len(ran) > seen
+
+
+async def test_what_was_set_aside_as_no_json_stays_set_aside(settings: Settings) -> None:
+    """A replay of it would only come back: the person is told, and the letters beside it are replayed all the same."""
+    async with serving(settings, ECHO) as house:
+        await house.put_raw("sync", "pickle-1", pickle.dumps({"f": "echo"}))
+        await house.put_raw("sync", "later-1", b'{"v":2,"f":"echo","a":[],"k":{},"et":1}')
+        for job_id in ("pickle-1", "later-1"):
+            await house.ended(job_id)
+        with pytest.raises(Misuse, match="drop it"):
+            await replay_one(house.deps, house.queue, "pickle-1")
+        replayed = await replay(house.deps, house.queue, Wanted())
+        assert (replayed.matching, replayed.enqueued, list(replayed.refused)) == (2, 1, ["job:pickle-1"])
+        again = await house.ended("replay:later-1:1")
+        assert again.state == "dead"
+        assert (await house.letter("later-1"))["count"] == 2

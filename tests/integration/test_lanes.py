@@ -17,7 +17,7 @@ from tests.harness.jobs import job as job_of
 from tests.harness.lanes import Gate, House, serving, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
-SOON = {"retry_base_s": 0.01, "retry_cap_s": 0.02}
+SOON: dict[str, Any] = {"retry_base_s": 0.01, "retry_cap_s": 0.02}
 
 
 async def echo(deps: Deps, word: str = "hello", number: int = 1) -> str:
@@ -34,7 +34,7 @@ async def left_of(house: House, job_id: str) -> set[str]:
     for lane in await house.queue.stats():
         if await house.redis.zscore(lane, job_id) is not None:
             left.add(lane)
-        if await house.redis.hexists(keys.RUNNING + lane, job_id):
+        if await house.redis.execute_command("HEXISTS", keys.RUNNING + lane, job_id):
             left.add(keys.RUNNING + lane)
     return left
 
@@ -80,7 +80,9 @@ async def test_a_failure_is_tried_again_and_at_last_buried_with_its_whole_past(s
         assert (info.state, info.attempt, info.outcome) == ("dead", 4, None)
         assert info.error == "failed for the 4. time"
         letter = await house.letter(job_id)
-        assert [attempt["error"] for attempt in letter["attempts"]] == [f"failed for the {n}. time" for n in (1, 2, 3, 4)]
+        assert [attempt["error"] for attempt in letter["attempts"]] == [
+            f"failed for the {n}. time" for n in (1, 2, 3, 4)
+        ]
         assert [attempt["at"] for attempt in letter["attempts"]] == sorted(a["at"] for a in letter["attempts"])
         assert all(attempt["worker"].startswith("test:") for attempt in letter["attempts"])
         assert (letter["job"], letter["lane"], letter["arguments"]) == ("fail", "sync", {"page_id": "100"})
@@ -259,7 +261,11 @@ async def test_later_tries_wait_in_the_retry_lane(settings: Settings) -> None:
     gate = Gate()
 
     async def deliver(deps: Deps) -> str:
-        found = [lane for lane in ("webhooks", "webhooks_retry") if await deps.redis.hlen(keys.RUNNING + lane)]
+        found = [
+            lane
+            for lane in ("webhooks", "webhooks_retry")
+            if await deps.redis.execute_command("HLEN", keys.RUNNING + lane)
+        ]
         lanes.extend(found)
         if len(lanes) < 3:
             raise Transient("refused")

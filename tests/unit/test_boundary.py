@@ -1,13 +1,10 @@
-"""Where a job's exceptions become decisions: done, again, later, dead. Also a job's arguments, and the wire."""
+"""Where a job's exceptions become decisions: done, again, later, dead."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any, Literal, cast
 
 import pytest
 from bson.errors import InvalidDocument
-from hypothesis import given
-from hypothesis import strategies as st
 from pymongo.errors import AutoReconnect, OperationFailure, ServerSelectionTimeoutError
 from redis.exceptions import BusyLoadingError
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -17,7 +14,6 @@ from src.deps import Deps
 from src.engine.boundary import Call, End, run_job
 from src.engine.inline import known
 from src.engine.job import Job, Outcome
-from src.engine.wire import JobError, deserialize, serialize
 from src.errors import (
     Malformed,
     Misuse,
@@ -276,9 +272,6 @@ def test_an_unknown_job_is_named_beside_those_there_are() -> None:
         known({"sync_one": PAGE_JOB, "chore": PAGE_JOB}, "sink")
 
 
-# --- arguments
-
-
 async def sync_one(
     deps: Deps, page_id: str, mode: Literal["incremental", "backfill"] = "incremental", rows: int = 5
 ) -> str:
@@ -290,118 +283,3 @@ def by_page(page_id: str, mode: str = "incremental", rows: int = 5) -> str:
 
 
 PAGE_JOB: Job[Any] = job_of(sync_one, lane="sync", unique_key=by_page)
-
-
-@pytest.mark.parametrize(
-    ("given_arguments", "accepted"),
-    [
-        ({"page_id": "1"}, {"page_id": "1", "mode": "incremental", "rows": 5}),
-        ({"page_id": "1", "mode": "backfill", "rows": "7"}, {"page_id": "1", "mode": "backfill", "rows": 7}),
-    ],
-    ids=["defaults", "from text"],
-)
-def test_arguments_become_what_the_coroutine_wants(given_arguments: dict[str, Any], accepted: dict[str, Any]) -> None:
-    """The command line and JSON know text only; the job gets its types, and its defaults."""
-    assert PAGE_JOB.declaration.checked(given_arguments) == accepted
-
-
-@pytest.mark.parametrize(
-    ("given_arguments", "words"),
-    [
-        ({}, "page_id: field required"),
-        ({"page_id": "1", "mode": "sideways"}, "mode: "),
-        ({"page_id": "1", "rows": SECRET}, "rows: "),
-        ({"page_id": "1", "pageid": SECRET}, "pageid: "),
-        ({"page_id": None}, "page_id: "),
-    ],
-    ids=["missing", "not one of", "no number", "unknown", "null"],
-)
-def test_a_wrong_argument_is_named(given_arguments: dict[str, Any], words: str) -> None:
-    """With the signature beside it, and without the value, which may be anybody's."""
-    with pytest.raises(Misuse) as caught:
-        PAGE_JOB.declaration.checked(given_arguments)
-    assert words in str(caught.value)
-    assert str(caught.value).startswith("sync_one(page_id: str, ")
-    assert SECRET not in str(caught.value)
-
-
-@pytest.mark.anyio
-async def test_a_child_is_handed_on_under_its_own_key() -> None:
-    """Named by job and key, so that a second one for the same page is seen to be one; arguments go by name."""
-    seen: list[tuple[str, dict[str, Any]]] = []
-
-    async def spawn(name: str, arguments: dict[str, Any]) -> bool:
-        seen.append((name, arguments))
-        return len(seen) == 1
-
-    deps = replace(deps_with(Letters()), spawn=spawn)
-    assert await PAGE_JOB.spawn(deps, page_id="1", mode="backfill")
-    assert not await PAGE_JOB.spawn(deps, "1", "backfill")
-    assert seen == [("sync_one", {"page_id": "1", "mode": "backfill"})] * 2
-    assert PAGE_JOB.declaration.key("1", "backfill") == "sync_one:1:backfill"
-    assert job_of(sync_one).declaration.key("1") is None
-
-
-# --- the wire
-
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-(2**63), 2**63 - 1)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
-    max_leaves=6,
-)
-#: As arq writes a job: try, function, args, kwargs, enqueue time.
-JOBS = st.fixed_dictionaries(
-    {
-        "t": st.none() | st.integers(0, 9),
-        "f": st.text(max_size=9),
-        "a": st.lists(JSON, max_size=2),
-        "k": st.dictionaries(st.text(max_size=5), JSON, max_size=3),
-        "et": st.integers(0, 2**45),
-    }
-)
-
-
-@given(JOBS)
-def test_a_job_comes_back_as_it_was_written(job: dict[str, Any]) -> None:
-    """Round trip, and what is written is JSON, never code."""
-    written = serialize(job)
-    assert written.startswith(b"{")
-    assert deserialize(written) == job
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (ValueError("no page 100"), "ValueError: no page 100"),
-        (JobError("dead"), "JobError: dead"),
-        (KeyError(), "KeyError: "),
-    ],
-    ids=["error", "ours", "without words"],
-)
-def test_a_failed_result_comes_back_as_an_error(error: Exception, text: str) -> None:
-    """`Job.result()` of any arq client raises, with type and message of what was raised far away."""
-    result = deserialize(serialize({"f": "chore", "s": False, "r": error}))["r"]
-    assert isinstance(result, JobError)
-    assert str(result) == text
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"\x80\x04\x95pickle", b"[1]", b"null", b'"text"', b'{"v":2,"f":"chore"}', b'{"v":1,"r":{"__error__":5}}'],
-    ids=["empty", "pickle", "list", "null", "text", "later version", "half an error"],
-)
-def test_what_we_did_not_write_is_refused(data: bytes) -> None:
-    """Another program's bytes under our key are no job."""
-    with pytest.raises(ValueError, match=r"\w"):
-        deserialize(data)
-
-
-@pytest.mark.parametrize("value", [{1, 2}, b"bytes", object(), 2**70], ids=["set", "bytes", "object", "big integer"])
-def test_what_json_cannot_hold_is_refused_at_the_call(value: object) -> None:
-    """The caller learns of it, not a worker an hour later."""
-    with pytest.raises(TypeError):
-        serialize({"f": "chore", "k": {"value": value}})

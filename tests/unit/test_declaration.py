@@ -4,7 +4,8 @@ import inspect
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from types import SimpleNamespace
+from typing import Any, Literal, cast
 
 import pytest
 from hypothesis import given
@@ -16,6 +17,9 @@ from src.engine.declaration import Declaration, declare
 from src.errors import Misuse
 from src.jobs import ALL_JOBS
 from src.settings import LANES, ScheduleSettings
+from tests.harness.jobs import job as job_of
+
+SECRET = "s3cr3t-0f-n0body"
 
 
 @declare(lane="sync", retry_lane="webhooks_retry", timeout_s=3.0)
@@ -42,6 +46,61 @@ def test_defaults_are_the_workers_not_the_callers() -> None:
     """What the caller leaves out is not written: a later worker with another default applies its own."""
     assert send.written({"page_id": "1"}) == {"page_id": "1"}
     assert send.checked({"page_id": "1"}) == {"page_id": "1", "mode": "one", "rows": 5, "payload": None}
+
+
+@pytest.mark.parametrize(
+    ("given_arguments", "accepted"),
+    [
+        ({"page_id": "1", "mode": "all", "rows": "7"}, {"page_id": "1", "mode": "all", "rows": 7}),
+        ({"page_id": 100}, {"page_id": "100", "mode": "one", "rows": 5}),
+    ],
+    ids=["from text", "to text"],
+)
+def test_arguments_become_what_the_coroutine_wants(given_arguments: dict[str, Any], accepted: dict[str, Any]) -> None:
+    """The command line and JSON know text only; the job gets its types, and its defaults."""
+    assert send.checked(given_arguments) == {**accepted, "payload": None}
+
+
+@pytest.mark.parametrize(
+    ("given_arguments", "words"),
+    [
+        ({}, "page_id: field required"),
+        ({"page_id": "1", "mode": "sideways"}, "mode: "),
+        ({"page_id": "1", "rows": SECRET}, "rows: "),
+        ({"page_id": "1", "pageid": SECRET}, "pageid: "),
+        ({"page_id": None}, "page_id: "),
+    ],
+    ids=["missing", "not one of", "no number", "unknown", "null"],
+)
+def test_a_wrong_argument_is_named(given_arguments: dict[str, Any], words: str) -> None:
+    """With the signature beside it, and without the value, which may be anybody's."""
+    with pytest.raises(Misuse) as caught:
+        send.checked(given_arguments)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith("send(page_id: str, ")
+    assert SECRET not in str(caught.value)
+
+
+async def work(deps: Deps, page_id: str, mode: str = "one") -> str:
+    return "worked"
+
+
+@pytest.mark.anyio
+async def test_a_child_is_handed_on_under_its_own_key() -> None:
+    """Named by job and key, so that a second one for the same page is seen to be one; arguments go by name."""
+    seen: list[tuple[str, dict[str, Any]]] = []
+
+    async def spawn(name: str, arguments: dict[str, Any]) -> bool:
+        seen.append((name, arguments))
+        return len(seen) == 1
+
+    deps = cast("Deps", SimpleNamespace(spawn=spawn))
+    job = job_of(work, unique_key=lambda page_id, mode="one": f"{page_id}:{mode}")
+    assert await job.spawn(deps, page_id="1", mode="all")
+    assert not await job.spawn(deps, "1", "all")
+    assert seen == [("work", {"page_id": "1", "mode": "all"})] * 2
+    assert job.declaration.key("1", "all") == "work:1:all"
+    assert job_of(work).declaration.key("1") is None
 
 
 def test_what_json_has_no_word_for_is_written_in_one_it_has() -> None:

@@ -3,6 +3,7 @@
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from itertools import pairwise
 from math import inf
 
 import pytest
@@ -43,7 +44,8 @@ class Dispatcher:
         while len(self.runs) < jobs:
             self._arrive()
             self._claim()
-            following = min([each[0] for each in (*self.running[:1], *self.arrivals[:1])], default=inf)
+            ends, arrives = [run[0] for run in self.running[:1]], [arrival[0] for arrival in self.arrivals[:1]]
+            following = min(ends + arrives, default=inf)
             if following > until or following == inf:
                 return
             self.now = following
@@ -64,15 +66,15 @@ class Dispatcher:
         free = self.slots - len(self.running)
         if not free:
             return
-        places = [[key, number, step, lane] for number, (lane, key, step) in enumerate(self.shares.keys(self.now))]
+        places = {lane: (key, step) for lane, key, step in self.shares.keys(self.now)}
         dues = [(lane, len(jobs)) for lane, jobs in self.waiting.items()]
         started = []
         for _ in range(free):
-            best = min((place for place in places if self.waiting[str(place[3])]), default=None)
-            if best is None:
+            lane = min((lane for lane in places if self.waiting[lane]), key=lambda lane: places[lane][0], default=None)
+            if lane is None:
                 break
-            best[0] += best[2]  # type: ignore[operator]
-            lane = str(best[3])
+            key, step = places[lane]
+            places[lane] = key + step, step
             started.append((lane, self.waiting[lane].popleft()))
         self.shares.seen(dues)
         for lane, length_s in started:
@@ -180,7 +182,7 @@ def test_slow_jobs_beside_fast_ones_have_the_slots_by_weight(
 )
 @settings(max_examples=30, deadline=None)
 def test_no_lane_starves(slots: int, lengths_s: dict[str, float]) -> None:
-    """Whoever has work gets a slot within a time that depends on weights and job lengths alone, never on the backlog."""
+    """Whoever has work gets a slot in a time that depends on weights and job lengths alone, never on the backlog."""
     house = Dispatcher(FIVE, slots)
     longest, weight = max(lengths_s.values()), sum(FIVE[lane] for lane in lengths_s)
     seconds = 10 * longest * weight
@@ -189,7 +191,7 @@ def test_no_lane_starves(slots: int, lengths_s: dict[str, float]) -> None:
     house.run(until=seconds, jobs=20_000)
     for lane in lengths_s:
         starts = [0.0, *(start for name, start, _ in house.runs if name == lane), house.now]
-        gap = max(later - earlier for earlier, later in zip(starts, starts[1:], strict=False))
+        gap = max(later - earlier for earlier, later in pairwise(starts))
         assert gap <= 3 * longest * weight / FIVE[lane]
 
 

@@ -42,7 +42,7 @@ JOBS = st.fixed_dictionaries(
         "et": instants,
     }
 )
-JOB = {"v": VERSION, "t": None, "f": "chore", "a": [], "k": {}, "et": 1_700_000_000_000}
+JOB: dict[str, Any] = {"v": VERSION, "t": None, "f": "chore", "a": [], "k": {}, "et": 1_700_000_000_000}
 
 
 @given(JOBS)
@@ -72,10 +72,8 @@ def test_a_plain_arq_client_is_understood(job: dict[str, Any]) -> None:
 @given(st.text(max_size=9), arguments_, instants)
 def test_arq_reads_the_jobs_we_write(name: str, arguments: dict[str, Any], at: int) -> None:
     """`arq.jobs.Job.info()` of any arq client follows a job of ours."""
-    read = deserialize_job(
-        write_job(name, arguments, at, priority=3, unique="u", tp="t"), deserializer=deserialize
-    )
-    assert (read.function, read.args, read.kwargs) == (name, [], arguments)
+    read = deserialize_job(write_job(name, arguments, at, priority=3, unique="u", tp="t"), deserializer=deserialize)
+    assert (read.function, list(read.args), read.kwargs) == (name, [], arguments)
     assert int(read.enqueue_time.timestamp() * 1000 + 0.5) == at
 
 

@@ -1,11 +1,12 @@
--- Claim due jobs of several lanes at once. ARGV: token, lease_ms, free, suspects, gap_ms, hold_ms,
--- then per lane: name, key, step. The lane with the lowest key goes first, and each job taken adds step to its key.
--- Returns {jobs, ms until something falls due or -1, due jobs per lane before this call}; a job is
+-- Claim due jobs of several lanes at once. ARGV: token, lease_ms, free, suspects, then
+-- per lane: name, key, step. The lane with the lowest key goes first, and each job taken adds step to its key.
+-- Returns {jobs, ms until something falls due or -1, due jobs per lane before this call, the time in ms}; a job is
 -- {lane number, id, payload or nil, tries, score}.
 local token, lease, free, suspects = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 
 beat(now, lease)
+redis.call('SET', ALIVE .. token, 1, 'PX', 1500)
 local may_rescue = redis.call('EXISTS', HOLD) == 0
 
 local paused = {}
@@ -25,7 +26,7 @@ local function promote(lane)
 end
 
 local lanes, dues = {}, {}
-for at = 7, #ARGV, 3 do
+for at = 5, #ARGV, 3 do
   local lane = {name = ARGV[at], key = tonumber(ARGV[at + 1]), step = tonumber(ARGV[at + 2]), take = 0}
   promote(lane.name)
   lane.due = paused[lane.name] and 0 or redis.call('ZCOUNT', lane.name, '-inf', now)
@@ -59,21 +60,24 @@ end
 
 -- Whether a job whose lease ran out may be run here now, and its tries.
 local function rescued(lane, id, owner, tries)
-  if owner == token or string.sub(owner, 1, 1) == '?' then
-    return true, tries -- the reply to our own claim was lost, or we still run it and were away; the caller knows;
-    -- or it was handed over, and nobody confirmed
+  if owner == token then
+    return true, tries -- the reply to our own claim was lost, or we still run it and were away; the caller knows
   end
   if not may_rescue then
     later(lane, id, 500)
     return false
   end
+  local handed = string.match(owner, '^%?(.*)')
+  if handed and redis.call('EXISTS', ALIVE .. handed) == 1 then
+    return true, tries -- it was handed to a worker that lives, so the message did not arrive
+  end
   local counted, killed = with_kill(tries)
-  if killed >= 2 then -- one such job at a time, so that the guilty one does not drag others along
-    if suspects == 0 then
+  if killed >= 2 then -- few such jobs at a time, so that the guilty one does not drag others along
+    if suspects < 1 then
       later(lane, id, 500)
       return false
     end
-    suspects = 0
+    suspects = suspects - 1
   end
   redis.call('SET', TRIES .. id, counted, 'PX', 2592000000)
   return true, counted
@@ -134,4 +138,4 @@ if #jobs < free then
     end
   end
 end
-return {jobs, next_due, dues}
+return {jobs, next_due, dues, now}

@@ -21,7 +21,7 @@ end
 local function beat(now, lease)
   local last, gap = tonumber(redis.call('GET', BEAT)), math.max(lease / 2, 1000)
   if last and now - last > gap then
-    redis.call('SET', HOLD, 1, 'PX', string.format('%.0f', gap))
+    redis.call('SET', HOLD, 1, 'PX', string.format('%.0f', math.max(lease / 3, 1000)))
   end
   redis.call('SET', BEAT, now)
 end

@@ -1,9 +1,9 @@
 -- Store jobs. ARGV: kept_ms, a JSON list of lists, per job: lane, id, payload, delay_ms, priority, unique key or '',
--- once_ms; then payloads that are no text, for which their number stands in the list.
+-- once_ms.
 -- Returns per job the id of the job that stands for it: its own, or the first with the same unique key.
 -- Safe to repeat with the same ids.
 local kept, now = tonumber(ARGV[1]), now_ms()
-local ids, woken, taker = {}, {}, {}
+local ids, waiting, woken, taker = {}, {}, {}, {}
 
 -- Whether `lane` has a worker with nothing to do, and nothing waiting before this job.
 local function is_idle(lane)
@@ -32,10 +32,9 @@ local function hand_over(lane, id, payload)
   redis.call('SADD', LANES, lane)
   return true
 end
+
 for _, job in ipairs(cjson.decode(ARGV[2])) do
   local lane, id, payload, delay, priority, unique, once = unpack(job)
-  local is_raw = type(payload) == 'number'
-  payload = is_raw and ARGV[2 + payload] or payload
   local first = unique ~= '' and redis.call('GET', UNIQUE .. unique)
   if first and first ~= id and redis.call('EXISTS', JOB .. first) == 1 then
     id = first
@@ -50,12 +49,17 @@ for _, job in ipairs(cjson.decode(ARGV[2])) do
     if delay > 0 then
       defer(lane, id, now + delay, priority)
       woken[lane] = true
-    elseif is_raw or not hand_over(lane, id, payload) then
-      redis.call('ZADD', lane, now - (priority > 0 and head_start_ms(priority) or 0), id)
-      woken[lane], taker[lane] = true, false
+    elseif not hand_over(lane, id, payload) then
+      local line = waiting[lane] or {}
+      line[#line + 1], line[#line + 2] = now - (priority > 0 and head_start_ms(priority) or 0), id
+      waiting[lane], taker[lane] = line, false
     end
   end
   ids[#ids + 1] = id
+end
+for lane, line in pairs(waiting) do
+  redis.call('ZADD', lane, unpack(line))
+  woken[lane] = true
 end
 for lane in pairs(woken) do
   redis.call('SADD', LANES, lane)

@@ -1,5 +1,6 @@
 -- Per lane of ARGV: {waiting, active, scheduled, waiting for a retry, paused, score of the first in line or '',
--- its payload or '', processed, failed, dead}, and at last the time in ms. Costs the same however many jobs wait.
+-- its payload or '', processed, failed, dead}, and at last the time in ms and what a priority of 1 is worth in ms.
+-- Costs the same however many jobs wait.
 local now, answer = now_ms(), {}
 
 -- Jobs that run; those whose worker died count among the waiting again as soon as their lease is over.
@@ -27,4 +28,5 @@ for number, lane in ipairs(ARGV) do
   }
 end
 answer[#answer + 1] = now
+answer[#answer + 1] = head_start_ms(1)
 return answer

@@ -1,0 +1,156 @@
+"""The jobs this process holds: claimed and waiting for a slot, running in one, or over and not yet written down."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+
+from loguru import logger
+
+from ..rules.pace import Pace
+from ..rules.shares import Shares
+from . import metrics
+from .claims import ARRIVED, Claimed, Finish, given_back
+from .finisher import Finisher
+from .runner import Runner
+
+AHEAD_S = 0.25  # how long what was claimed ahead waits for a slot
+SUSPICIOUS = 2  # workers a job has killed, from which on few such jobs run at once
+
+
+@dataclass(slots=True)
+class _Held:
+    """A job held here: its task while it runs, None before, and after until its end is written."""
+
+    lane: str
+    task: asyncio.Task[Finish] | None = None
+    back_in: str = ""  # the lane it was claimed from again before its end was known to be written
+
+
+class Slots:
+    """`size` jobs run at once. `on_free` is called when a slot became free, or something else is to be looked at."""
+
+    def __init__(
+        self, size: int, runner: Runner, finisher: Finisher, shares: Shares, on_free: Callable[[], None]
+    ) -> None:
+        self.size = size
+        self.running = 0
+        self.pace = Pace(monotonic())
+        self.idle = asyncio.Event()  # set while nothing runs
+        self.idle.set()
+        #: Lanes in which Redis takes something for running here that does not.
+        self.missed: set[str] = set()
+        self._runner = runner
+        self._finisher = finisher
+        self._shares = shares
+        self._on_free = on_free
+        self._held: dict[str, _Held] = {}
+        self._ahead: deque[Claimed] = deque()  # claimed for slots that are about to be free
+        self._ahead_since = 0.0
+        self._suspects = 0
+        self._trusted = 1  # suspects that may run at once: doubled by each that ends well
+
+    def wanted(self, *, has_more: bool) -> int:
+        """How many jobs to claim: free slots, and as many more as will have ended by the time the answer is here."""
+        return self.size - self.running - len(self._ahead) + (self.pace.ahead(self.size) if has_more else 0)
+
+    @property
+    def suspects_wanted(self) -> int:
+        """How many jobs that killed two workers may be among them."""
+        return max(0, self._trusted - self._suspects)
+
+    @property
+    def held(self) -> Collection[str]:
+        """Ids of all jobs held here."""
+        return self._held.keys()
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """(lane, id) of all jobs held here. May be called from another thread."""
+        # list() of a dict's items is one step for the interpreter
+        return [(held.lane, job_id) for job_id, held in list(self._held.items())]
+
+    def take(self, jobs: Iterable[Claimed]) -> None:
+        """Run these as slots are free."""
+        for claimed in jobs:
+            if held := self._held.get(claimed.job_id):  # Redis was away, or its answer to `finish` comes after this one
+                held.back_in = claimed.lane
+                continue
+            self._held[claimed.job_id] = _Held(claimed.lane)
+            self._suspects += claimed.killed >= SUSPICIOUS
+            self._ahead.append(claimed)
+        self._fill()
+        if self._ahead and not self._ahead_since:
+            self._ahead_since = monotonic()
+
+    def give_back_ahead(self, *, at_once: bool = False) -> None:
+        """Give back what no slot came free for as soon as it seemed: somebody else may have one."""
+        if not (at_once or (self._ahead_since and monotonic() - self._ahead_since > AHEAD_S)):
+            return
+        for claimed in self._ahead:
+            self._suspects -= claimed.killed >= SUSPICIOUS
+            self._finisher.add(given_back(claimed))
+        self._ahead.clear()
+        self._ahead_since = 0.0
+
+    def cut(self) -> int:
+        """Cancel what runs, so that it is given back; returns how many those are."""
+        tasks = [held.task for held in self._held.values() if held.task]
+        for task in tasks:
+            task.cancel()
+        return len(tasks)
+
+    def written(self, batch: Sequence[Finish]) -> None:
+        """These ends are stored."""
+        for kind, _, job_id, *_ in batch:
+            held = self._held.pop(job_id, None) if kind != ARRIVED else None
+            if held and held.back_in:
+                self.missed.add(held.back_in)
+                self._on_free()
+
+    def lost(self, job_ids: list[str]) -> None:
+        """Another worker took them for ours to be dead; two must not run on."""
+        for claimed in [claimed for claimed in self._ahead if claimed.job_id in job_ids]:
+            self._ahead.remove(claimed)
+            self._suspects -= claimed.killed >= SUSPICIOUS
+            del self._held[claimed.job_id]
+        for job_id in job_ids:
+            held = self._held.get(job_id)
+            if held and held.task:
+                metrics.LEASES_LOST.inc()
+                logger.error("lease lost, the job runs elsewhere", job_id=job_id, lane=held.lane)
+                held.task.cancel()
+
+    def _fill(self) -> None:
+        while self._ahead and self.running < self.size:
+            self._start(self._ahead.popleft())
+            self._ahead_since = 0.0
+
+    def _start(self, claimed: Claimed) -> None:
+        if claimed.killed:
+            metrics.RESCUED.inc()
+            logger.warning("job taken over from a worker that died", job_id=claimed.job_id, killed=claimed.killed)
+        started = monotonic()
+        task = asyncio.create_task(self._runner.run(claimed))
+        # a callback, because a task cancelled before its first step never runs a line of its own
+        task.add_done_callback(partial(self._ended, claimed, started))
+        self._held[claimed.job_id].task = task
+        self.running += 1
+        self.idle.clear()
+        self._shares.started(claimed.lane, started)
+
+    def _ended(self, claimed: Claimed, started: float, task: asyncio.Task[Finish]) -> None:
+        now = monotonic()
+        self._held[claimed.job_id].task = None
+        self.running -= 1
+        if claimed.killed >= SUSPICIOUS:
+            self._suspects -= 1
+            self._trusted *= 2
+        self._shares.ended(claimed.lane, now - started, now)
+        self._finisher.add(given_back(claimed) if task.cancelled() else task.result())
+        self.pace.ended()
+        self._fill()
+        if not self.running:
+            self.idle.set()
+        self._on_free()
