@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from scripts.bench.peers._environment import ROOT, python_of
@@ -79,6 +80,12 @@ class Process:
         self._log.seek(0)
         said = [line for line in self._log.read().splitlines() if line.strip()]
         raise LeftOut(said[-1] if said else f"no answer within {LIMIT_S:g} s")
+
+    @property
+    def memory_mb(self) -> float:
+        """What the process holds in memory (Linux)."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
     def go(self) -> None:
         """Open the gate."""

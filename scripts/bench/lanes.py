@@ -1,6 +1,8 @@
 """How fast our lane is beside arq, SAQ, streaQ and taskiq: in one run, on one Redis, one worker process each.
 
-    python -m scripts.bench.lanes [--rounds 3] [--jobs 5000] [--only NAME] [--latency-ms 1] [--processes 4]
+    python -m scripts.bench.lanes [--rounds 3] [--jobs 5000] [--only NAME] [--latency-ms 1]
+    python -m scripts.bench.lanes --processes 4
+    python -m scripts.bench.lanes --backlog 100000
 
 Each peer runs in an environment of its own under `.data/peers`, made at first use, as its documents advise for speed;
 arq also as it comes. Results are off but there.
@@ -31,6 +33,7 @@ from typing import Any
 from redis import Redis
 
 from scripts._services import start_mongod, start_redis
+from scripts.bench._backlog import backlog
 from scripts.bench._contenders import CONTENDERS, Contender, LeftOut, Process
 from scripts.bench._latency import with_latency
 from scripts.bench.peers._protocol import SLEEP_S, SLOTS
@@ -69,6 +72,10 @@ class Bench:
             yield process
         finally:
             process.stop()
+
+    def waiting(self) -> int:
+        """Jobs of ours that are not over."""
+        return int(str(self.redis.zcard("webhooks")))
 
     def measure(self, contender: Contender) -> None:
         """All figures of one contender, once."""
@@ -210,9 +217,10 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=5000, help="no-op jobs; each contender's share is in the output")
     parser.add_argument("--only", action="append", metavar="NAME", help="a contender; may be given again")
     parser.add_argument("--latency-ms", type=float, default=0.0, help="added to every Redis round trip")
+    parser.add_argument("--backlog", type=int, metavar="JOBS", help="watch figures and memory with so many queued")
     parser.add_argument("--processes", type=int, help="measure the throughput of so many workers on one lane")
     chosen = parser.parse_args()
-    names = chosen.only or (["ours"] if chosen.processes else [each.name for each in CONTENDERS])
+    names = chosen.only or (["ours"] if chosen.processes or chosen.backlog else [each.name for each in CONTENDERS])
     if unknown := set(names) - {each.name for each in CONTENDERS}:
         parser.error(f"--only {unknown.pop()}: one of {', '.join(each.name for each in CONTENDERS)}")
     wanted = [each for each in CONTENDERS if each.name in names]
@@ -227,6 +235,8 @@ def main() -> None:
         redis = Redis.from_url(server.url)
         version = _version(redis)
         bench = Bench(redis, url, chosen.jobs)
+        if chosen.backlog:
+            sys.exit(0 if backlog(bench, chosen.backlog) else 1)
         if chosen.processes:
             scale(bench, wanted, chosen.processes, chosen.rounds)
             return

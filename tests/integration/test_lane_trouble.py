@@ -16,7 +16,7 @@ from src.errors import Misuse, Permanent, Snooze, Transient
 from src.settings import Settings
 from src.store.dead_letters import Wanted
 from tests.harness.jobs import job as job_of
-from tests.harness.lanes import Gate, serving, until
+from tests.harness.lanes import Gate, House, serving, until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
 SOON: dict[str, Any] = {"retry_base_s": 0.01, "retry_cap_s": 0.02}
@@ -171,7 +171,7 @@ async def _is_idle(house: House) -> bool:
 
 
 async def test_a_job_that_goes_on_at_once_never_waits_for_a_lease(settings: Settings) -> None:
-    """Whatever crosses on the wire, its renewal, its end and its next claim, no job is taken for running that is not."""
+    """Renewals, ends and claims cross on the wire, and no job is taken for running that is not."""
     ends_at, last, longest_s = time.monotonic() + 1.5, dict[int, float](), 0.0
 
     async def parts(deps: Deps, number: int) -> str:
