@@ -16,28 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import Misuse
 from .rules.schedule import parse_schedule
-
-
-def _parts(value: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in value.split(",") if part.strip())
-
-
-def _split(value: object) -> object:
-    """`a,b` -> ("a", "b"); spaces and empty parts do not count."""
-    return _parts(value) if isinstance(value, str) else value
-
-
-def _pairs(value: object) -> object:
-    """`100=token,200=token` -> {"100": "token", ...}; the first `=` divides, so a token may hold more of them."""
-    if not isinstance(value, str):
-        return value
-    pairs: dict[str, str] = {}
-    for number, part in enumerate(_parts(value), 1):
-        page_id, _, token = (side.strip() for side in part.partition("="))
-        if not (page_id and token):
-            raise ValueError(f"entry {number} is not of the form pageId=token")
-        pairs[page_id] = token
-    return pairs
+from .rules.values import is_address, pairs, parts, split
 
 
 def _zone(name: str) -> str:
@@ -47,18 +26,9 @@ def _zone(name: str) -> str:
 
 
 def _url(value: str) -> str:
-    if not _is_address(value, "http", "https"):
+    if not is_address(value, "http", "https"):
         raise ValueError("is not an address like https://pages.fm/api")
     return value.rstrip("/")
-
-
-def _is_address(value: str, *schemes: str) -> bool:
-    """Whether somebody could be called there: a scheme, a host, and a port that is a number where there is one."""
-    try:
-        parts = urlsplit(value)
-        return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
 
 
 #: Every lane there is, and its share of the slots while all have work.
@@ -78,7 +48,7 @@ def _weights(value: object) -> object:
     if not isinstance(value, str):
         return value
     weights: dict[str, object] = dict(LANES)
-    for part in _parts(value):
+    for part in parts(value):
         lane, _, weight = (side.strip() for side in part.partition("="))
         if lane not in LANES:
             raise ValueError(f"there is no lane {lane!r}; there are {', '.join(LANES)}")
@@ -86,7 +56,7 @@ def _weights(value: object) -> object:
     return weights
 
 
-Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split)]
 ZoneName = Annotated[str, AfterValidator(_zone)]
 
 
@@ -132,7 +102,7 @@ class RedisSettings(_Group, env_prefix="REDIS_"):
     @classmethod
     def _has_scheme(cls, value: SecretStr | None) -> SecretStr | None:
         url = value.get_secret_value() if value else "unix:"
-        if not (url.startswith("unix:") or _is_address(url, "redis", "rediss")):
+        if not (url.startswith("unix:") or is_address(url, "redis", "rediss")):
             raise ValueError("is not an address like redis://localhost:6379/0; write / in a password as %2F")
         return value
 
@@ -173,7 +143,7 @@ class MongoSettings(_Group, env_prefix="MONGODB_"):
         uri = value.get_secret_value()
         # several hosts may stand there, so only the first is looked at; a / in a password would end the hosts early
         first = uri.partition(",")[0] if "," in uri.partition("?")[0] else uri
-        if not _is_address(first, "mongodb", "mongodb+srv") or "@" in urlsplit(uri).path:
+        if not is_address(first, "mongodb", "mongodb+srv") or "@" in urlsplit(uri).path:
             raise ValueError("is not an address like mongodb://localhost:27017; write / in a password as %2F")
         return value
 
@@ -219,7 +189,7 @@ class PancakeSettings(_Group, env_prefix="PANCAKE_"):
 
     base_url: Annotated[str, AfterValidator(_url)] = "https://pages.fm/api"
     access_token: SecretStr | None = None  # of the user: lists pages, mints page tokens
-    page_tokens: Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_pairs)] = {}
+    page_tokens: Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(pairs)] = {}
     page_ids: Names = ()  # only these; empty = all
     allow_token_minting: bool = False  # minting kills the page's previous token
     max_calls_per_second: float = Field(4.0, ge=0)  # per page; Pancake's documents say 5; 0 = no limit of ours

@@ -1,4 +1,4 @@
-"""What a long queue costs: how long the figures of all lanes take to get, and the memory of a worker that empties it."""
+"""What a long queue costs: how long the figures of all lanes take to get, the memory of a worker that empties it."""
 
 import asyncio
 import statistics

@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -78,6 +79,14 @@ async def _answered() -> AsyncIterator[None]:
         raise Transient(f"Redis gave no answer ({type(e).__name__}): is it running?") from e
 
 
+def _is_finite(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(map(_is_finite, value.values()))
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
+
+
 class Queue:
     """Speaks with one Redis about the jobs of `declared` (name -> declaration). Safe for many tasks at once."""
 
@@ -123,6 +132,8 @@ class Queue:
             )
         except (TypeError, ValueError) as e:
             raise Misuse(f"{name}: an argument cannot be written as JSON: {e}") from e
+        if payload.count(b"null") > 1 and not _is_finite(arguments):  # NaN would arrive as null, as `t` does
+            raise Misuse(f"{name}: an argument holds NaN or an infinite number, which JSON cannot")
         if len(payload) > MAX_BYTES:
             raise Misuse(
                 f"{name}: the job is {len(payload)} bytes long, at most {MAX_BYTES} are taken; pass an id instead"

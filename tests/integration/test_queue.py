@@ -75,6 +75,8 @@ WRONG: dict[str, tuple[Call, str]] = {
     "delay in words": (lambda q: q.enqueue("sync_pages", delay_s="1"), "delay_s must be"),  # type: ignore[arg-type]
     "object": (lambda q: q.enqueue_webhook("m1", "paid", {"at": object()}), "cannot be written as JSON"),
     "object by name": (lambda q: q.enqueue("deliver_webhook", **{**GOOD, "payload": {"a": object()}}), "as JSON"),
+    "no number": (lambda q: q.enqueue_webhook("m1", "paid", {"amounts": [float("nan")]}), "holds NaN"),
+    "infinite number": (lambda q: q.enqueue("deliver_webhook", **{**GOOD, "payload": {"a": float("inf")}}), "infinite"),
     "payload in itself": (lambda q: q.enqueue_webhook("m1", "paid", LOOP), "cannot be written as JSON"),
     "big integer": (lambda q: q.enqueue_webhook("m1", "paid", {"a": 2**70}), "cannot be written as JSON"),
     "big integer by name": (lambda q: q.enqueue("deliver_webhook", **{**GOOD, "payload": {"a": 2**70}}), "as JSON"),
