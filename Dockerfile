@@ -35,6 +35,8 @@ FROM base AS worker
 COPY --from=packages /opt/venv /opt/venv
 COPY src src
 USER 10001:10001
+# Prometheus' metrics, see WORKER_METRICS_PORT.
+EXPOSE 9100
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
     CMD ["arq", "--check", "src.worker.WorkerSettings"]
 CMD ["arq", "src.worker.WorkerSettings"]

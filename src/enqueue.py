@@ -19,7 +19,7 @@ from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError, TimeoutError
 
 from .catalog import CATALOG, deliver_webhook
-from .clients.quick_pool import QuickPool
+from .clients.quick_pool import Parser, QuickPool
 from .engine.facts import JobInfo, QueueStats
 from .engine.queue import NewJob, Queue
 from .engine.wire import JobError, deserialize, serialize
@@ -70,6 +70,7 @@ class JobQueue(Queue):
         pool = QuickPool.from_url(
             url,
             max_connections=20,
+            parser_class=Parser,
             timeout=5.0,
             socket_connect_timeout=2.0,
             retry=Retry(ExponentialBackoff(cap=0.5, base=0.02), 3),

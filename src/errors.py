@@ -31,10 +31,7 @@ class RateLimited(Transient):
 
 
 class Snooze(ServiceError):
-    """The work is not finished but nothing failed; run the job again after `after_s` seconds.
-
-    Not at once: arq would put it before everything that waits.
-    """
+    """The work is not finished but nothing failed; run the job again after `after_s` seconds, behind what waits now."""
 
     def __init__(self, message: str, *, after_s: float = 1.0) -> None:
         super().__init__(message)

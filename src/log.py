@@ -77,12 +77,6 @@ def _take_over_logging() -> None:
     # our own lines say what a job did, and arq's repeat its arguments; httpx at INFO prints whole URLs with tokens
     for name in ("arq", "httpx", "httpcore", "pymongo"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("arq.worker").addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Whether arq's worker says what we do not: a job's own failure has had its line from us."""
-    return not (record.exc_info and record.exc_info[0] and record.exc_info[0].__name__ == "JobError")
 
 
 def _with_shown_fields(record: "Record") -> None:

@@ -4,9 +4,10 @@ import asyncio
 import secrets
 import socket
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from os import getpid
 from typing import Any
 
@@ -25,12 +26,14 @@ from .engine.keys import FRONT_DOOR
 from .engine.lanes import Lanes
 from .engine.queue import Queue
 from .engine.shutdown import Shutdown
+from .engine.upkeep import kept_up
+from .engine.wire import deserialize, serialize
 from .log import configure_logging
 from .settings import Settings
 from .store.job_runs import Run
 
 Ctx = dict[str, Any]
-RECOUNT_S = 1.0
+RECOUNT_S, RECOUNT_ALL_S = 1.0, 60.0
 HEALTH_EVERY_S = 5  # `arq --check` believes a reading this old
 
 
@@ -46,10 +49,13 @@ class Service:
 
     def arq_options(self) -> dict[str, Any]:
         """arq runs in UTC: with a zone, its cron stands still for an hour each autumn."""
+        clock = connect(self._settings.redis, Clock, retries=1)
+        clock.job_serializer, clock.job_deserializer = serialize, deserialize  # else arq would pickle
+        clock.health = metrics.RUNS.in_arq_words
         return {
             "functions": [func(run_by_lanes, name=name) for name in self._jobs],
             "cron_jobs": [cron_job(self._jobs[name], schedule) for name, schedule in self._schedules.items()],
-            "redis_pool": connect(self._settings.redis, Clock, retries=1),
+            "redis_pool": clock,
             "redis_settings": arq_settings(self._settings.redis),  # for `arq --check`
             "queue_name": FRONT_DOOR,
             "health_check_key": f"{FRONT_DOOR}:health-check:{socket.gethostname()}",  # of this machine's worker
@@ -66,7 +72,7 @@ class Service:
         service, worker = self._settings.service, self._settings.worker
         fields = {"service": service.service_name_worker, "environment": service.environment}
         configure_logging(service.log_level, service.log_format, directory=service.log_dir, fields=fields)
-        logger.info("initializing worker")
+        logger.info("initializing worker", **fields)
         deps = await self._stack.enter_async_context(open_deps(self._settings))
         logger.info("database connection established", database=self._settings.mongo.shown)
         queue = Queue(deps.redis, {name: job.declaration for name, job in self._jobs.items()})
@@ -111,7 +117,8 @@ class Service:
         """What is done with each run: counted, and written to the history unless that is off."""
         days = self._settings.worker.history_days
         history, deaths = History(deps.job_runs, days=days), asyncio.Event()
-        tasks = [asyncio.create_task(history.keep()), asyncio.create_task(_recount_after(deps, deaths))]
+        loops = (history.keep, partial(_recount_after, deps, deaths))
+        tasks = [asyncio.create_task(kept_up(loop)) for loop in loops]
 
         async def close() -> None:
             for task in tasks:
@@ -144,9 +151,14 @@ class Service:
 
 
 async def _recount_after(deps: Deps, deaths: asyncio.Event) -> None:
-    """Keep the number of dead letters that `Queue.stats` shows in step, at most once a second; until cancelled."""
+    """Keep the number of dead letters that `Queue.stats` shows in step; until cancelled.
+
+    Soon after each death, at most once a second; and each minute, in case Redis forgot.
+    """
     while True:
-        await deaths.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(RECOUNT_ALL_S):
+                await deaths.wait()
         deaths.clear()
         try:
             await recount(deps)

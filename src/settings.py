@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from .errors import Misuse
+from .rules.lanes import LANES
 from .rules.schedule import parse_schedule
 from .rules.values import is_address, pairs, parts, split
 
@@ -29,18 +30,6 @@ def _url(value: str) -> str:
     if not is_address(value, "http", "https"):
         raise ValueError("is not an address like https://pages.fm/api")
     return value.rstrip("/")
-
-
-#: Every lane there is, and its share of the slots while all have work.
-LANES = {
-    "webhooks": 5.0,
-    "periodic": 4.0,
-    "webhooks_retry": 3.0,
-    "monitoring": 2.0,
-    "reports": 1.0,
-    "sync": 4.0,
-    "workflows": 2.0,
-}
 
 
 def _weights(value: object) -> object:
@@ -129,6 +118,12 @@ class RedisSettings(_Group, env_prefix="REDIS_"):
             return f"sentinels {', '.join(self.sentinels)} (master {self.sentinel_master})"
         parts = urlsplit(self.address.get_secret_value())
         return f"{parts.scheme}://{parts.hostname or ''}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+    @property
+    def advice(self) -> str:
+        """What to do where it does not answer."""
+        variables = "check REDIS_SENTINELS and REDIS_SENTINEL_MASTER" if self.sentinels else "set REDIS_URL"
+        return f"start it, or {variables}"
 
 
 class MongoSettings(_Group, env_prefix="MONGODB_"):

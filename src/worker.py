@@ -31,7 +31,8 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: Traceba
     elif isinstance(error, AuthenticationError | ResponseError):
         sys.stderr.write(f"cannot go on: Redis at {settings.redis.shown} refuses us: {redact(str(error))}\n")
     elif isinstance(error, ConnectionError | TimeoutError) or kind.__module__.startswith("redis."):
-        sys.stderr.write(f"cannot start: Redis does not answer at {settings.redis.shown}: start it, or set REDIS_URL\n")
+        shown, advice = settings.redis.shown, settings.redis.advice
+        sys.stderr.write(f"cannot start: Redis does not answer at {shown}: {advice}\n")
     else:
         sys.__excepthook__(kind, error, trace)
 

@@ -118,8 +118,7 @@ def drop(
     wanted = _chosen(letter_id, job, lane, error, since, until, everything=everything, dry_run=dry_run)
 
     async def one(deps: Deps) -> dict[str, Any]:
-        await engine.drop_one(deps, str(letter_id))
-        return {"dropped": 1}
+        return {"dropped": await engine.drop_one(deps, str(letter_id))}
 
     async def many(deps: Deps) -> dict[str, Any]:
         count = await engine.drop(deps, wanted or Wanted(), dry_run=dry_run)

@@ -92,7 +92,7 @@ class AtRedis:
         async def opened() -> T:
             try:
                 async with asyncio.timeout(ANSWER_S):
-                    await redis.ping(self.queue.redis, shown)
+                    await redis.ping(self.queue.redis, self.settings.redis)
                     return await question()
             finally:
                 await self.queue.redis.aclose(close_connection_pool=True)

@@ -24,7 +24,8 @@ from redis.exceptions import (
 
 from ..errors import Permanent, Transient
 from ..settings import RedisSettings
-from .quick_pool import QuickPool
+from .quick_pool import NotNow, Parser, QuickPool
+from .sentinels import MasterConnection, MasterPool
 
 CALL_S = 5.0  # for one question
 CONNECT_S = 2.0
@@ -34,7 +35,7 @@ RETRIES = 3
 R = TypeVar("R", bound=Redis)
 
 #: What a lost, refused or overloaded connection looks like here; the job boundary treats it as Transient.
-OUTAGES = (ConnectionError, TimeoutError, BusyLoadingError)
+OUTAGES = (ConnectionError, TimeoutError, BusyLoadingError, NotNow)
 _RETRY: dict[str, Any] = {"retry_on_error": [*OUTAGES, OSError]}
 
 
@@ -118,21 +119,21 @@ async def open_redis(settings: RedisSettings, *, retries: int = RETRIES) -> Asyn
     """
     redis: Redis = connect(settings, Redis, retries=retries)
     try:
-        await ping(redis, settings.shown)
+        await ping(redis, settings)
         yield redis
     finally:
         await redis.aclose(close_connection_pool=True)
 
 
-async def ping(redis: Redis, shown: str) -> None:
+async def ping(redis: Redis, settings: RedisSettings) -> None:
     """One round trip. Raises Transient or Permanent with a line that says what to do."""
     try:
         async with in_time():
             await redis.ping()
     except (AuthenticationError, ResponseError) as e:
-        raise Permanent(f"Redis at {shown} refuses the password: check REDIS_URL or REDIS_PASSWORD") from e
+        raise Permanent(f"Redis at {settings.shown} refuses the password: check REDIS_URL or REDIS_PASSWORD") from e
     except (RedisError, OSError) as e:
-        raise Transient(f"Redis does not answer at {shown}: start it, or set REDIS_URL") from e
+        raise Transient(f"Redis does not answer at {settings.shown}: {settings.advice}") from e
 
 
 def connect(settings: RedisSettings, kind: type[R], *, retries: int = RETRIES) -> R:
@@ -142,6 +143,9 @@ def connect(settings: RedisSettings, kind: type[R], *, retries: int = RETRIES) -
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_S,
         "socket_keepalive": True,
+        "parser_class": Parser,
+        "max_connections": 50,
+        "timeout": CALL_S,  # for a connection to be free
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.02), retries),
         **(_RETRY if retries else {}),
     }
@@ -149,10 +153,12 @@ def connect(settings: RedisSettings, kind: type[R], *, retries: int = RETRIES) -
         hosts = [(host, int(port)) for host, _, port in (s.rpartition(":") for s in settings.sentinels)]
         if settings.password:
             options["password"] = settings.password.get_secret_value()
-        sentinel = Sentinel(hosts, socket_timeout=CONNECT_S)
-        master: R = sentinel.master_for(settings.sentinel_master, redis_class=kind, db=settings.db, **options)
+        # as sentinel_kwargs, or the connections to the master would get the timeout too, and be deaf to a quiet channel
+        sentinel = Sentinel(hosts, sentinel_kwargs={"socket_timeout": CONNECT_S})
+        options |= {"connection_class": MasterConnection, "connection_pool_class": MasterPool, "db": settings.db}
+        master: R = sentinel.master_for(settings.sentinel_master, redis_class=kind, **options)
         return master
     address = settings.address.get_secret_value()
     if urlsplit(address).scheme == "unix":
         del options["socket_connect_timeout"], options["socket_keepalive"]
-    return kind(connection_pool=QuickPool.from_url(address, max_connections=50, timeout=CALL_S, **options))
+    return kind(connection_pool=QuickPool.from_url(address, **options))

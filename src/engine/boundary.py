@@ -4,10 +4,8 @@ import asyncio
 import random
 import time
 import traceback
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
 from loguru import logger
@@ -21,33 +19,9 @@ from ..store.job_runs import Run
 from . import trace
 from .declaration import Declaration
 from .job import Job
+from .letters import Call, Letter, keep, letter_id, original, plain
 
 NOTICED_S = 5.0  # a wait that somebody who watches would wonder about
-TRACEBACK_KEPT = 8_000  # characters, the last ones
-
-REPLAY = "replay:"  # what the ids of replayed jobs start with: `replay:<job id>:<number>`
-
-Attempts = list[dict[str, Any]]
-
-
-async def _no_attempts() -> Attempts:
-    return []
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One attempt of a job: under which id, in which lane, the how-manieth (1-based), enqueued when (Unix seconds).
-
-    `past` gives the attempts that failed before it, oldest first, each with `at`, `error` and `worker`.
-    """
-
-    job_id: str
-    lane: str
-    attempt: int = 1
-    enqueued_at: float = 0.0
-    traceparent: str = ""
-    worker: str = ""
-    past: Callable[[], Awaitable[Attempts]] = _no_attempts
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,35 +55,46 @@ async def run_job(
     page = {"page_id": arguments["page_id"]} if "page_id" in arguments else {}
     with logger.contextualize(job=declaration.name, job_id=call.job_id, attempt=call.attempt, **page):
         try:
-            accepted = declaration.checked(arguments)
-            async with asyncio.timeout(declaration.timeout_s or deps.settings.worker.default_timeout_seconds):
-                outcome = await job.run(deps, **accepted)
+            outcome = await _called(job, deps, arguments)
         except Snooze as e:
-            end = End("snoozed", again_in_s=e.after_s, error=_plain(str(e)))
-        except asyncio.CancelledError:
-            if (task := asyncio.current_task()) is None or task.cancelling():
-                raise
-            cut = Transient("something the job waited for was cancelled, and the job did not handle it")
-            end = await _failed(declaration, deps, arguments, cut, call, random_)
+            end = End("snoozed", again_in_s=e.after_s, error=plain(redact(str(e))))
         except Exception as e:  # noqa: BLE001 - the boundary is where every failure is decided
             end = await _failed(declaration, deps, arguments, e, call, random_)
         else:
-            word = _plain(str(outcome))
+            word = plain(str(outcome))
             end = End("done", outcome=outcome if outcome == word else word)  # as it is, it may have details
         finally:
             trace.current.reset(token)
         took_s = time.perf_counter() - started
         _log(end, duration_ms=round(took_s * 1000))
-    if declaration.has_history:
-        deps.record(_run(declaration.name, call, end, started_at, took_s))
+    deps.record(_run(declaration.name, call, end, started_at, took_s, has_history=declaration.has_history))
     return end
+
+
+async def _called(job: Job[Any], deps: Deps, arguments: dict[str, Any]) -> str:
+    """The job's outcome; what asyncio would take for the process' own affair is made a failure of the job."""
+    accepted = job.declaration.checked(arguments)
+    timer = asyncio.timeout(job.declaration.timeout_s or deps.settings.worker.default_timeout_seconds)
+    try:
+        async with timer:
+            return await job.run(deps, **accepted)
+    except TimeoutError as e:
+        if timer.expired():
+            raise Transient("the job ran longer than its timeout") from e
+        raise
+    except asyncio.CancelledError as e:
+        if (task := asyncio.current_task()) is None or task.cancelling():
+            raise
+        raise Transient("something the job waited for was cancelled, and the job did not handle it") from e
+    except SystemExit as e:
+        raise RuntimeError(f"the job called sys.exit({e.code})") from e
 
 
 async def bury(name: str, lane: str, deps: Deps, arguments: dict[str, Any], error: str, call: Call, raw: bytes) -> End:
     """The end of a job that is not to be run: unknown, unreadable, or killing its workers. `raw` is what was queued."""
     with logger.contextualize(job=name, job_id=call.job_id, attempt=call.attempt):
-        letter: dict[str, Any] = {"job": name, "lane": lane, "arguments": arguments, "traceback": "", "raw": raw}
-        end = await _dead(deps, call, error, letter_id=_replayed(call.job_id), **letter)
+        letter = Letter(name, lane, original(call.job_id), arguments, error, "", raw)
+        end = End("dead", error=error, is_kept=await keep(letter, deps, call))
         _log(end, duration_ms=0)
     deps.record(_run(name, call, end, time.time(), 0.0))
     return end
@@ -123,55 +108,25 @@ async def _failed(
     call: Call,
     random_: Callable[[], float],
 ) -> End:
-    text = _plain(redact(in_words(error, deps)))
+    text = plain(redact(in_words(error, deps)))
     if _is_transient(error) and call.attempt < declaration.max_tries:
         hint_s, base_s, cap_s = getattr(error, "retry_after_s", None), declaration.retry_base_s, declaration.retry_cap_s
         wait = wait_s(call.attempt, random_, hint_s=hint_s, base_s=base_s, cap_s=cap_s)
         return End("retry", error=text, again_in_s=wait)
     if not isinstance(error, ServiceError):
         logger.opt(exception=error).error("job panic recovered", panic=text)
-    return await _dead(
-        deps,
-        call,
+    letter = Letter(
+        declaration.name,
+        declaration.lane,
+        letter_id(declaration, call.job_id, arguments),
+        arguments,
         text,
-        job=declaration.name,
-        lane=declaration.lane,
-        letter_id=_letter_id(declaration, call.job_id, arguments),
-        arguments=arguments,
-        traceback=_plain(redact("".join(traceback.format_exception(error))))[-TRACEBACK_KEPT:],
+        redact("".join(traceback.format_exception(error))),
     )
+    return End("dead", error=text, is_kept=await keep(letter, deps, call))
 
 
-async def _dead(deps: Deps, call: Call, error: str, *, letter_id: str, arguments: dict[str, Any], **letter: Any) -> End:
-    """Keep the dead letter. What MongoDB does not take now stays in the queue and is buried later."""
-    try:
-        last = {"at": datetime.now(UTC).isoformat(), "error": error, "worker": call.worker}
-        letter.update(job_id=letter_id, error=error, attempts=[*await call.past(), last])
-        try:
-            await deps.dead_letters.add_job(arguments=arguments, **letter)
-        except mongo.UNENCODABLE:
-            await deps.dead_letters.add_job(arguments={"shown": ascii(arguments)}, **letter)
-    except (*mongo.FAILURES, *mongo.UNENCODABLE, *redis.OUTAGES) as e:
-        logger.error("dead letter could not be written", error=error, because=type(e).__name__)
-        return End("dead", error=error, is_kept=False)
-    return End("dead", error=error)
-
-
-def _letter_id(declaration: Declaration[Any], job_id: str, arguments: dict[str, Any]) -> str:
-    """One letter for one failing thing, however often it is tried: a page's pass, or a schedule whatever the tick."""
-    job_id = _replayed(job_id)
-    with suppress(TypeError):
-        is_tick = job_id.startswith(f"{declaration.name}:") and arguments == declaration.scheduled_arguments
-        return declaration.key(**arguments) or (declaration.name if is_tick else job_id)
-    return job_id
-
-
-def _replayed(job_id: str) -> str:
-    """The job whose replay this is, or the job itself: a replay that fails belongs to the letter it came from."""
-    return job_id.removeprefix(REPLAY).rpartition(":")[0] if job_id.startswith(REPLAY) else job_id
-
-
-def _run(name: str, call: Call, end: End, started_at: float, took_s: float) -> Run:
+def _run(name: str, call: Call, end: End, started_at: float, took_s: float, *, has_history: bool = True) -> Run:
     return Run(
         name,
         call.job_id,
@@ -185,6 +140,7 @@ def _run(name: str, call: Call, end: End, started_at: float, took_s: float) -> R
         str(end.outcome),
         end.error,
         trace.trace_id(call.traceparent),
+        has_history,
     )
 
 
@@ -197,13 +153,8 @@ def in_words(error: BaseException, deps: Deps) -> str:
     if isinstance(error, ServiceError):
         return str(error) or type(error).__name__
     if isinstance(error, TimeoutError):
-        return "the job ran longer than its timeout"
+        return "something the job waited for took too long (TimeoutError)"
     return f"{type(error).__name__}: {error}"
-
-
-def _plain(text: str) -> str:
-    """`text` as UTF-8 can hold it: lone surrogates, which foreign file names bring, are spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _is_transient(error: Exception) -> bool:

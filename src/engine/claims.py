@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 
 from ..clients.redis import in_time
 from . import keys
-from .boundary import Attempts
+from .letters import Attempts
 from .queue import KEPT_MS
 from .scripts import Scripts
 
-ARRIVED = "hold"
+ARRIVED, ENDED = "hold", "end"  # kinds of what `finish.lua` is told
 STALE_MS = 1000.0  # half of how long a handed job waits for its worker (enqueue.lua)
 MOST = 500  # jobs in one call: Redis does nothing else meanwhile
 
@@ -60,7 +60,7 @@ Finish = tuple[Any, ...]
 
 def ended(job: Claimed, result: str, keep_s: float, unique: str, *, is_failed: bool) -> Finish:
     """It is over."""
-    return "end", job.lane, job.job_id, result, int(keep_s * 1000), unique, "failed" if is_failed else "", ""
+    return ENDED, job.lane, job.job_id, result, int(keep_s * 1000), unique, "failed" if is_failed else "", ""
 
 
 def again(job: Claimed, in_s: float, tries: str, attempt: str, priority: int, lane: str) -> Finish:

@@ -19,7 +19,7 @@ from arq.jobs import Job as ArqJob
 from loguru import logger
 
 from ..clients import mongo
-from ..clients.redis import OUTAGES, Patience
+from ..clients.redis import OUTAGES, Patience, in_time
 from ..deps import Deps
 from ..errors import Transient
 from ..rules.schedule import Schedule, parse_schedule
@@ -41,12 +41,21 @@ class Clock(ArqRedis):
     """
 
     on_tick: OnTick
+    health: Callable[[], str] | None = None
+
+    async def psetex(self, name: Any, time_ms: Any, value: Any) -> Any:
+        """arq's sign of life; arq itself runs no job, so the counts in it are ours."""
+        return await super().psetex(name, time_ms, self.health().encode() if self.health else value)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
-        """redis-py retries a command, but not the greeting of a connection it needs for it; arq would die of that."""
+        """redis-py retries a command, but not the greeting of a connection it needs for it; arq would die of that.
+
+        Nor does it ever stop waiting for an answer, and a clock must not stand still.
+        """
         while True:
             try:
-                return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+                async with in_time():
+                    return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
             except OUTAGES:
                 patience = self.connection_pool.connection_kwargs.get("retry")
                 if not (isinstance(patience, Patience) and patience.lasts):

@@ -1,7 +1,8 @@
 """What a person does with dead letters: look, replay, drop. Command line and HTTP call the same functions."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from redis.exceptions import RedisError
 
@@ -11,7 +12,7 @@ from ..deps import Deps
 from ..errors import Misuse
 from ..store.dead_letters import REPLAYED, Wanted
 from . import keys
-from .boundary import REPLAY
+from .letters import REPLAY
 from .queue import NewJob, Queue
 
 AT_ONCE = 200  # letters read, enqueued and noted together
@@ -45,15 +46,15 @@ async def replay(deps: Deps, queue: Queue, wanted: Wanted, *, per_s: float = PER
     if dry_run:
         return Replayed(matching, 0, {})
     enqueued, refused, batch = 0, dict[str, str](), list[tuple[Document, NewJob]]()
-    async for letter in deps.dead_letters.jobs(wanted):
+    async for letter in deps.dead_letters.jobs(_until_now(wanted)):
         try:
             batch.append((letter, _again(queue, letter, delay_s=(enqueued + len(batch)) / per_s)))
         except Misuse as e:
             refused[str(letter["_id"])] = str(e)
         if len(batch) == AT_ONCE:
-            enqueued += await _put(deps, queue, batch)
+            enqueued += len(await _put(deps, queue, batch))
             batch = []
-    enqueued += await _put(deps, queue, batch)
+    enqueued += len(await _put(deps, queue, batch))
     await recount(deps)
     return Replayed(matching, enqueued, refused)
 
@@ -63,10 +64,9 @@ async def replay_one(deps: Deps, queue: Queue, letter_id: str) -> str:
     letter = await _letter(deps, letter_id)
     if letter.get("status") == REPLAYED:
         return str(letter["replayedAs"])
-    job = _again(queue, letter, delay_s=0.0)
-    await _put(deps, queue, [(letter, job)])
+    (job_id,) = await _put(deps, queue, [(letter, _again(queue, letter, delay_s=0.0))])
     await recount(deps)
-    return job.job_id
+    return job_id
 
 
 async def drop(deps: Deps, wanted: Wanted, *, dry_run: bool = False) -> int:
@@ -74,16 +74,18 @@ async def drop(deps: Deps, wanted: Wanted, *, dry_run: bool = False) -> int:
     if dry_run:
         return await deps.dead_letters.matching(wanted)
     dropped = 0
-    async for letter in deps.dead_letters.jobs(wanted):
+    async for letter in deps.dead_letters.jobs(_until_now(wanted)):
         dropped += await deps.dead_letters.drop(str(letter["_id"]))
     await recount(deps)
     return dropped
 
 
-async def drop_one(deps: Deps, letter_id: str) -> None:
-    """Delete one letter. Raises Misuse where there is none."""
-    await deps.dead_letters.drop(str((await _letter(deps, letter_id))["_id"]))
+async def drop_one(deps: Deps, letter_id: str) -> int:
+    """Delete one letter and return how many that were. Safe to repeat: one that is gone already is as it should be."""
+    letter = await deps.dead_letters.get(letter_id)
+    dropped = letter is not None and await deps.dead_letters.drop(str(letter["_id"]))
     await recount(deps)
+    return int(dropped)
 
 
 async def recount(deps: Deps) -> None:
@@ -98,6 +100,12 @@ async def recount(deps: Deps) -> None:
                 await pipe.execute()
     except (RedisError, OSError):
         return
+
+
+def _until_now(wanted: Wanted) -> Wanted:
+    """What fits at this moment: a job that fails again while we go through the letters is not met a second time."""
+    now = datetime.now(UTC)
+    return replace(wanted, until=min(wanted.until or now, now))
 
 
 async def _letter(deps: Deps, letter_id: str) -> Document:
@@ -121,8 +129,8 @@ def _again(queue: Queue, letter: Document, *, delay_s: float) -> NewJob:
     return queue.prepare(str(letter["job"]), letter["arguments"], delay_s=delay_s, job_id=job_id)
 
 
-async def _put(deps: Deps, queue: Queue, batch: list[tuple[Document, NewJob]]) -> int:
+async def _put(deps: Deps, queue: Queue, batch: list[tuple[Document, NewJob]]) -> list[str]:
     ids = await queue.put([job for _, job in batch])
     for (letter, _), job_id in zip(batch, ids, strict=True):
         await deps.dead_letters.replayed(letter, job_id)
-    return len(batch)
+    return ids

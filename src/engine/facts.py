@@ -72,7 +72,7 @@ def info_of(row: list[Any], lanes: list[str], now_ms: int) -> JobInfo | None:
     """One job from its result, payload, tries, start, last failed attempt, and its score in each of `lanes`."""
     result, payload, tries, started, last, *scores = row
     if result:
-        return _ended(deserialize(result))
+        return _ended(_readable(result))
     found = [(lane, score) for lane, score in zip(lanes, scores, strict=True) if score is not None]
     if not (payload and found):
         return None
@@ -90,6 +90,8 @@ def _waiting(job: dict[str, Any], state: State, lane: str, attempt: int, started
 
 
 def _ended(job: dict[str, Any]) -> JobInfo:
+    if not {"s", "f", "t", "et", "st", "ft", "r"} <= job.keys():
+        return JobInfo("done", "?", "", 1, 0.0, error="its result is in a format we do not know")
     is_done = bool(job["s"])
     return JobInfo(
         "done" if is_done else "dead",

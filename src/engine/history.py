@@ -25,10 +25,13 @@ class History:
         self._kept = timedelta(days=days)
         self._waiting: deque[Run] = deque(maxlen=KEPT_WAITING)
         self._batch: list[Document] = []  # made once, so that a second writing stores nothing twice
+        self._later: list[list[Document]] = []  # parts of a batch that MongoDB refused as a whole
         self._dropped = 0
 
     def add(self, run: Run) -> None:
-        """Note a run; it is stored within about a second."""
+        """Note a run, where its job has a history; it is stored within about a second."""
+        if not run.has_history:
+            return
         if len(self._waiting) == KEPT_WAITING:
             self._dropped += 1
         self._waiting.append(run)
@@ -58,10 +61,16 @@ class History:
             return True
         try:
             await self._runs.add(self._batch)
-        except mongo.FAILURES as e:
+        except mongo.OUTAGES as e:
             logger.warning("history waits for MongoDB", runs=len(self._waiting), error=type(e).__name__)
             return False
-        self._batch = []
+        except (*mongo.FAILURES, *mongo.UNENCODABLE) as e:
+            if len(self._batch) > 1:  # one of them is at fault: halves find it without holding up the others for long
+                half = len(self._batch) // 2
+                self._later, self._batch = [self._batch[half:], *self._later], self._batch[:half]
+                return await self._write()
+            logger.error("a run is missing in the history, MongoDB refuses it", error=type(e).__name__)
+        self._batch = self._later.pop(0) if self._later else []
         if self._dropped:
             logger.error("MongoDB was away for too long, runs are missing in the history", runs=self._dropped)
             self._dropped = 0

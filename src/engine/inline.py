@@ -9,8 +9,9 @@ from typing import Any
 
 from ..deps import Deps
 from ..errors import Misuse
-from .boundary import Call, End, run_job
+from .boundary import End, run_job
 from .job import Job
+from .letters import Call
 
 AT_ONCE = 8  # children that run side by side
 PERSON_WAITS_S = 1.0  # between tries: the client has waited with jitter already

@@ -7,7 +7,7 @@ come back under all of them: what ended waits to be written, what runs goes on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from time import monotonic
 from typing import Any
@@ -25,6 +25,7 @@ from .job import Job
 from .leases import LeaseKeeper
 from .runner import Runner
 from .slots import Slots
+from .upkeep import kept_up
 from .wake import Wake
 
 POLL_S = 0.25
@@ -70,7 +71,7 @@ class Lanes:
         metrics.SLOTS.set(slots.size)
         metrics.RUNNING.set_function(lambda: slots.running)
         loops = (self._claim_forever, self._wake.listen, lambda: self._finisher.keep(slots.written))
-        self._loops = [asyncio.create_task(_kept_up(loop)) for loop in loops]
+        self._loops = [asyncio.create_task(kept_up(loop)) for loop in loops]
 
     def stop_claiming(self) -> None:
         """Take no more jobs; those that run go on."""
@@ -159,13 +160,3 @@ class Lanes:
             await self._claims.unheard(lanes, self.slots.held)
         except (RedisError, OSError):
             self.slots.missed |= lanes
-
-
-async def _kept_up(loop: Callable[[], Awaitable[None]]) -> None:
-    """A bug in one must not leave a worker that seems to live and does nothing."""
-    while True:
-        try:
-            return await loop()
-        except Exception as e:  # noqa: BLE001
-            logger.opt(exception=e).error("the lanes hit a bug")
-            await asyncio.sleep(AWAY_S[1])

@@ -8,6 +8,7 @@ and jobs end ten thousand times a second.
 from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from itertools import accumulate
 
 from loguru import logger
@@ -61,6 +62,15 @@ class RunCounts(Collector):
         self._took.add(job, run.lane, run.duration_s)
         if run.attempt == 1:
             self._waited.add(job, run.lane, run.started_at - run.enqueued_at)
+
+    def in_arq_words(self) -> str:
+        """The counts as arq's Worker has them in its sign of life, which `arq --check` shows."""
+        ends = Counts[str]()
+        for (_, _, end), count in list(self._ends.items()):
+            ends[end] += count
+        counts = f"j_complete={ends['done']} j_failed={ends['dead']} j_retried={ends['retry'] + ends['snoozed']}"
+        running = [sample.value for metric in RUNNING.collect() for sample in metric.samples]
+        return f"{datetime.now(UTC):%b-%d %H:%M:%S} {counts} j_ongoing={sum(running):.0f}"
 
     def collect(self) -> Iterable[Metric]:
         """What Prometheus asks for, from its own thread."""

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ..errors import Misuse, Transient
+from ..rules.lanes import LANES
 from . import keys
 from .declaration import Declaration
 from .facts import JobInfo, QueueStats, as_text, info_of, stats_of
@@ -211,7 +212,8 @@ class Queue:
 
     async def _lanes(self) -> list[str]:
         declared = {lane for each in self._declared.values() for lane in (each.lane, each.retry_lane) if lane}
-        return sorted({as_text(lane) for lane in await self.redis.execute_command("SMEMBERS", keys.LANES)} | declared)
+        seen = {as_text(lane) for lane in await self.redis.execute_command("SMEMBERS", keys.LANES)}
+        return sorted({*LANES, keys.FRONT_DOOR, *declared, *seen})
 
     async def _patiently(self, script: str, args: list[Any]) -> Any:
         """Every script can be repeated, so a connection that drops with the answer under way costs only time."""

@@ -13,10 +13,11 @@ from loguru import logger
 
 from ..deps import Deps
 from ..rules.retry import wait_s
-from .boundary import Call, End, bury, run_job
+from .boundary import End, bury, run_job
 from .claims import Claimed, Claims, Finish, again, ended, given_back
 from .declaration import Declaration
 from .job import Job
+from .letters import Call
 from .wire import Envelope, read_job, write_result
 
 KILLS = 3  # workers a job may kill before it is taken out
@@ -72,16 +73,22 @@ class Runner:
         job = self._jobs.get(envelope.name)
         if job is None:
             return await self._unknown(claimed, call, envelope)
+        if claimed.failed >= job.declaration.max_tries:  # it failed for good, and MongoDB was away
+            past = await call.past()
+            return await self._bury(claimed, call, envelope, past[-1]["error"] if past else "it failed for good")
         arguments = job.declaration.named(envelope.args, envelope.kwargs)
         end = await run_job(job, self._deps, arguments, call)
         return self._finish(claimed, envelope, job.declaration, end, started_ms)
 
     async def _unknown(self, claimed: Claimed, call: Call, envelope: Envelope) -> Finish:
+        """Another worker may know it, a newer one; meeting us has cost it no try."""
         error = f"there is no job {envelope.name!r} in this worker"
-        if call.attempt >= UNKNOWN_TRIES:
+        met = 1 + sum(past.get("error") == error for past in await call.past())
+        if met >= UNKNOWN_TRIES:
             return await self._bury(claimed, call, envelope, error)
         logger.warning(error, job_id=claimed.job_id)
-        return self._again(claimed, envelope, wait_s(call.attempt, random, base_s=5.0), error, claimed.lane)
+        in_s = wait_s(met, random, base_s=5.0)
+        return again(claimed, in_s, claimed.tries, self._attempt(error), envelope.priority, claimed.lane)
 
     async def _bury(self, claimed: Claimed, call: Call, envelope: Envelope, error: str) -> Finish:
         arguments = {**envelope.kwargs, **({"args": envelope.args} if envelope.args else {})}
@@ -98,7 +105,9 @@ class Runner:
             lane = (declaration.retry_lane if declaration else None) or claimed.lane
             return self._again(claimed, envelope, end.again_in_s, end.error, lane)
         if not end.is_kept:
-            return again(claimed, BURY_AGAIN_S, claimed.tries, "", envelope.priority, claimed.lane)
+            tries = f"{max(claimed.failed + 1, declaration.max_tries if declaration else 0)}:{claimed.killed}"
+            attempt = self._attempt(end.error)
+            return again(claimed, BURY_AGAIN_S, tries, attempt, envelope.priority, claimed.lane)
         result = ""
         if self._keep_s:
             result = write_result(
@@ -114,8 +123,12 @@ class Runner:
         return ended(claimed, result, self._keep_s, envelope.unique, is_failed=end.kind == "dead")
 
     def _again(self, claimed: Claimed, envelope: Envelope, in_s: float, error: str, lane: str) -> Finish:
-        attempt = orjson.dumps({"at": datetime.now(UTC).isoformat(), "error": error, "worker": self._token}).decode()
-        return again(claimed, in_s, f"{claimed.failed + 1}:{claimed.killed}", attempt, envelope.priority, lane)
+        tries = f"{claimed.failed + 1}:{claimed.killed}"
+        return again(claimed, in_s, tries, self._attempt(error), envelope.priority, lane)
+
+    def _attempt(self, error: str) -> str:
+        attempt = {"at": datetime.now(UTC).isoformat(), "error": error, "worker": self._token}
+        return orjson.dumps(attempt).decode()
 
 
 def _nameless(now_ms: int) -> Envelope:

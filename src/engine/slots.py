@@ -12,7 +12,7 @@ from loguru import logger
 from ..rules.pace import Pace
 from ..rules.shares import Shares
 from . import metrics
-from .claims import ARRIVED, Claimed, Finish, given_back
+from .claims import ARRIVED, ENDED, Claimed, Finish, given_back
 from .finisher import Finisher
 from .runner import Runner
 
@@ -146,9 +146,11 @@ class Slots:
         self.running -= 1
         if claimed.killed >= SUSPICIOUS:
             self._suspects -= 1
-            self._trusted *= 2
         self._shares.ended(claimed.lane, now - started, now)
-        self._finisher.add(given_back(claimed) if task.cancelled() else task.result())
+        finish = given_back(claimed) if task.cancelled() or task.exception() else task.result()
+        if claimed.killed >= SUSPICIOUS and finish[0] == ENDED:
+            self._trusted = min(self._trusted * 2, self.size)
+        self._finisher.add(finish)
         self.pace.ended()
         self._fill()
         if not self.running:

@@ -80,7 +80,10 @@ def write_result(
     result: object = {"__error__": [error]} if error else outcome
     times = {"et": job.enqueued_ms, "st": started_ms, "ft": finished_ms}
     call = {"v": VERSION, "t": attempt, "f": job.name, "a": job.args, "k": job.kwargs, "q": lane, "id": job_id}
-    return orjson.dumps({**call, **times, "s": not error, "r": result})
+    try:
+        return orjson.dumps({**call, **times, "s": not error, "r": result})
+    except TypeError:  # arguments of another program, so deep that they can be read but not written
+        return orjson.dumps({**call, **times, "a": (), "k": {}, "s": not error, "r": result})
 
 
 def _encode(value: object) -> object:

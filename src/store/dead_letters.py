@@ -54,6 +54,7 @@ class DeadLetters:
             [
                 IndexModel([("kind", ASCENDING), ("lastAt", DESCENDING)]),
                 IndexModel([("pageId", ASCENDING), ("lastAt", DESCENDING)], sparse=True),
+                IndexModel([("lastJobId", ASCENDING)], sparse=True),
                 IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
             ]
         )
@@ -63,6 +64,7 @@ class DeadLetters:
         *,
         job: str,
         lane: str,
+        letter_id: str,
         job_id: str,
         arguments: dict[str, Any],
         error: str,
@@ -72,20 +74,22 @@ class DeadLetters:
     ) -> None:
         """Keep a job that failed for good. Texts must be redacted already. Safe to repeat: counts, never doubles.
 
-        `attempts`: every failed one, oldest first. `raw`: the job as it was queued, where it cannot be read.
+        `letter_id`: what failed, the same each time; `job_id`: the job it was this time. `attempts`: every failed one,
+        oldest first. `raw`: the job as it was queued, where it cannot be read.
         """
         letter: Document = {
             "kind": "job",
             "status": DEAD,
             "job": job,
-            "jobId": job_id,
+            "jobId": letter_id,
+            "lastJobId": job_id,
             "lane": lane,
             "arguments": arguments,
             "error": error,
             "traceback": traceback,
             "attempts": attempts,
         }
-        await self._add(f"job:{job_id}", letter if raw is None else {**letter, "raw": raw})
+        await self._add(f"job:{letter_id}", letter if raw is None else {**letter, "raw": raw})
 
     async def add_row(self, *, stream: str, page_id: str, row_id: str, error: str, raw: str) -> None:
         """Set a row aside: `error` says in words what is wrong, `raw` is its JSON text. Safe to repeat."""
@@ -111,7 +115,8 @@ class DeadLetters:
 
     async def get(self, letter_id: str) -> Document | None:
         """The letter whose `_id` or whose job's id that is, or None."""
-        return await self._collection.find_one({"_id": {"$in": [letter_id, f"job:{letter_id}"]}})
+        ids = [{"_id": {"$in": [letter_id, f"job:{letter_id}"]}}, {"lastJobId": letter_id}]
+        return await self._collection.find_one({"$or": ids})
 
     async def replayed(self, letter: Document, job_id: str) -> None:
         """Note that the letter's job is in the queue again as `job_id`; if it fails again, the letter is open again."""

@@ -30,6 +30,7 @@ class Run:
     outcome: str
     error: str
     trace_id: str
+    has_history: bool = True  # else it is only counted
 
 
 class JobRuns:

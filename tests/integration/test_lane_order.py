@@ -8,7 +8,8 @@ import pytest
 
 from src.deps import Deps
 from src.engine.job import Job
-from src.settings import LANES, Settings
+from src.rules.lanes import LANES
+from src.settings import Settings
 from tests.harness.jobs import job as job_of
 from tests.harness.lanes import Gate, House, serving, until, with_head_start
 

@@ -11,9 +11,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from src.deps import Deps
-from src.engine.boundary import Call, End, run_job
+from src.engine.boundary import End, run_job
 from src.engine.inline import known
 from src.engine.job import Job, Outcome
+from src.engine.letters import Call
 from src.errors import (
     Malformed,
     Misuse,
@@ -108,7 +109,7 @@ BACKOFF_S = 5.0  # the default base: attempt 1 at chance 0.5: half of the base, 
         (Transient("GET /x: Pancake failed (500)"), BACKOFF_S, "Pancake failed (500)"),
         (Transient("GET /x: Pancake failed (503)", retry_after_s=30), 33, "503"),
         (RateLimited("GET /x: too many calls (429)", retry_after_s=60), 66, "429"),
-        (TimeoutError(), BACKOFF_S, "the job ran longer than its timeout"),
+        (TimeoutError(), BACKOFF_S, "something the job waited for took too long"),
         (AutoReconnect("a.test:27017 closed"), BACKOFF_S, "MongoDB does not answer at mongodb://localhost:27017"),
         (ServerSelectionTimeoutError("no primary"), BACKOFF_S, "MongoDB does not answer"),
         (RedisConnectionError("refused"), BACKOFF_S, "Redis does not answer at redis://localhost:6379/0"),
@@ -229,6 +230,15 @@ async def test_no_secret_is_kept(error: Exception) -> None:
     assert SECRET not in end.error
     assert SECRET not in repr(letters.kept)
     assert "ConnectionError" in letters.kept[0]["traceback"]
+
+
+@pytest.mark.anyio
+async def test_a_job_cannot_end_the_process() -> None:
+    """`sys.exit()` somewhere in a library is that job's bug, kept under its name."""
+    letters = Letters()
+    end = await ran(failing(SystemExit(3)), letters)
+    assert (end.kind, end.error) == ("dead", "RuntimeError: the job called sys.exit(3)")
+    assert len(letters.kept) == 1
 
 
 @pytest.mark.anyio

@@ -16,7 +16,8 @@ from src.deps import Deps
 from src.engine.declaration import Declaration, declare
 from src.errors import Misuse
 from src.jobs import ALL_JOBS
-from src.settings import LANES, ScheduleSettings
+from src.rules.lanes import LANES
+from src.settings import ScheduleSettings
 from tests.harness.jobs import job as job_of
 
 SECRET = "s3cr3t-0f-n0body"

@@ -5,6 +5,7 @@
 local token, lease, free, suspects = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 
+even_when_full()
 beat(now, lease)
 redis.call('SET', ALIVE .. token, 1, 'PX', 1500)
 local may_rescue = redis.call('EXISTS', HOLD) == 0

@@ -6,6 +6,7 @@
 --   back:  score, '', '', '', ''
 --   hold:  lease_ms, '', '', '', ''    a job that was handed over has arrived
 local token, kept, now = ARGV[1], tonumber(ARGV[2]), now_ms()
+even_when_full()
 local ours, processed, failed, woken = 0, {}, {}, {}
 
 local function over(lane, id, result, keep, unique, is_failed)

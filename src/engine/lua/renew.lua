@@ -1,6 +1,7 @@
 -- Renew leases. ARGV: token, lease_ms, head start of a priority of 1 in ms, then per job: lane, id.
 -- Returns the ids that another worker holds by now. Safe to repeat.
 local token, lease, now = ARGV[1], tonumber(ARGV[2]), now_ms()
+even_when_full()
 beat(now, lease)
 redis.call('SET', HEAD_START, ARGV[3])
 local lost = {}
