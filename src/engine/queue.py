@@ -88,6 +88,16 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
+def _payload(name: str, written: dict[str, Any], *, priority: int, unique: str) -> bytes:
+    try:
+        payload = write_job(name, written, time.time_ns() // 1_000_000, priority=priority, unique=unique, tp=to_send())
+    except (TypeError, ValueError) as e:
+        raise Misuse(f"{name}: an argument cannot be written as JSON: {e}") from e
+    if len(payload) > MAX_BYTES:
+        raise Misuse(f"{name}: the job is {len(payload)} bytes long, at most {MAX_BYTES} are taken; pass an id instead")
+    return payload
+
+
 class Queue:
     """Speaks with one Redis about the jobs of `declared` (name -> declaration). Safe for many tasks at once."""
 
@@ -127,18 +137,9 @@ class Queue:
         unique = f"{name}:{unique_key}" if unique_key else ""
         if declaration.unique_key and not unique:
             unique = declaration.key(**declaration.checked(written)) or ""
-        try:
-            payload = write_job(
-                name, written, time.time_ns() // 1_000_000, priority=priority, unique=unique, tp=to_send()
-            )
-        except (TypeError, ValueError) as e:
-            raise Misuse(f"{name}: an argument cannot be written as JSON: {e}") from e
+        payload = _payload(name, written, priority=priority, unique=unique)
         if payload.count(b"null") > 1 and not _is_finite(arguments):  # NaN would arrive as null, as `t` does
             raise Misuse(f"{name}: an argument holds NaN or an infinite number, which JSON cannot")
-        if len(payload) > MAX_BYTES:
-            raise Misuse(
-                f"{name}: the job is {len(payload)} bytes long, at most {MAX_BYTES} are taken; pass an id instead"
-            )
         return NewJob(
             job_id or new_id(), declaration.lane, payload, int(delay_s * 1000), priority, unique, int(once_s * 1000)
         )
@@ -217,14 +218,14 @@ class Queue:
 
     async def _patiently(self, script: str, args: list[Any]) -> Any:
         """Every script can be repeated, so a connection that drops with the answer under way costs only time."""
+        why = "no answer"
         try:
             async with asyncio.timeout(ENQUEUE_S):
                 while True:
                     try:
                         return await self._scripts(script, args)
                     except (RedisError, OSError) as e:
-                        error: BaseException = e
+                        why = type(e).__name__
                         await asyncio.sleep(TRY_AGAIN_S)
         except builtins.TimeoutError as e:
-            why = type(error).__name__ if "error" in locals() else "no answer"
             raise Transient(f"Redis did not take it within {ENQUEUE_S:g} s ({why}): is it running and not full?") from e
