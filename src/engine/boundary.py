@@ -108,6 +108,7 @@ async def _failed(
     call: Call,
     random_: Callable[[], float],
 ) -> End:
+    _settle()
     text = plain(redact(in_words(error, deps)))
     if _is_transient(error) and call.attempt < declaration.max_tries:
         hint_s, base_s, cap_s = getattr(error, "retry_after_s", None), declaration.retry_base_s, declaration.retry_cap_s
@@ -124,6 +125,15 @@ async def _failed(
         redact("".join(traceback.format_exception(error))),
     )
     return End("dead", error=text, is_kept=await keep(letter, deps, call))
+
+
+def _settle() -> None:
+    """Before Python 3.11.3 a TaskGroup that failed leaves its task marked as being cancelled, and no asyncio.timeout in
+    it ends as a TimeoutError any more (python/cpython#102780). The failure has been told: nothing is being cancelled.
+    """
+    task = asyncio.current_task()
+    while task and task.cancelling():
+        task.uncancel()
 
 
 def _run(name: str, call: Call, end: End, started_at: float, took_s: float, *, has_history: bool = True) -> Run:

@@ -233,6 +233,28 @@ async def test_no_secret_is_kept(error: Exception) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_failure_beside_others_leaves_nothing_behind() -> None:
+    """What runs next in the same task can time out as it should, whatever the Python."""
+
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    async def fail() -> None:
+        raise ValueError("a bug")
+
+    async def chore(deps: Deps) -> str:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(wait())
+            group.create_task(fail())
+        return "never"
+
+    assert (await ran(job_of(chore), Letters())).kind == "dead"
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await wait()
+
+
+@pytest.mark.anyio
 async def test_a_job_cannot_end_the_process() -> None:
     """`sys.exit()` somewhere in a library is that job's bug, kept under its name."""
     letters = Letters()
