@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from arq.connections import ArqRedis
+from arq.constants import health_check_key_suffix
 from arq.cron import CronJob as ArqCronJob
 from arq.jobs import Job as ArqJob
 from loguru import logger
@@ -24,9 +25,11 @@ from ..deps import Deps
 from ..errors import Transient
 from ..rules.schedule import Schedule, parse_schedule
 from .job import Job
+from .keys import FRONT_DOOR
 from .queue import Queue
 
 PREFIX = "cron:"
+ANY_WORKER = FRONT_DOOR + health_check_key_suffix
 STALL = timedelta(seconds=30)  # a tick later than this was missed; of several missed ones the last counts
 CATCH_UP = timedelta(hours=12)  # schedules with a longer period make up one missed tick when a worker starts
 ONCE_S = 3600.0  # how long a tick that has run is remembered in Redis: clocks of workers may differ by that much
@@ -44,8 +47,12 @@ class Clock(ArqRedis):
     health: Callable[[], str] | None = None
 
     async def psetex(self, name: Any, time_ms: Any, value: Any) -> Any:
-        """arq's sign of life; arq itself runs no job, so the counts in it are ours."""
-        return await super().psetex(name, time_ms, self.health().encode() if self.health else value)
+        """arq's sign of life, under the name it is given, which tells of this machine, and under arq's usual one, which
+        tells that any worker lives. arq itself runs no job, so the counts in it are ours.
+        """
+        said = self.health().encode() if self.health else value
+        await super().psetex(ANY_WORKER, time_ms, said)
+        return await super().psetex(name, time_ms, said)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """redis-py retries a command, but not the greeting of a connection it needs for it; arq would die of that.

@@ -10,6 +10,7 @@ from pymongo import MongoClient
 from pymongo.database import Database
 from redis import Redis
 
+from scripts._parts import HEALTH_KEY
 from scripts._services import start_redis
 from tests.acceptance.processes import WORKER, ended, environment, of_simulator, run, running, until
 from tests.conftest import CACHE, Servers
@@ -67,6 +68,8 @@ def test_a_new_shop_is_complete_and_the_end_is_clean(
     env = environment(servers, database.name, **of_simulator(simulator))
     with running(WORKER, env, tmp_path / "log") as worker:
         until(lambda: all_there(simulator, database), "every customer is stored")
+        with Redis.from_url(servers.redis_url) as redis:
+            assert redis.exists(HEALTH_KEY)  # what `scripts/start` waits for
         check = run([*WORKER[:-1], "--check", WORKER[-1]], env)
         assert check.returncode == 0
         assert ended(worker, signal.SIGTERM) == 0
