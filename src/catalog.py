@@ -34,9 +34,27 @@ def sync_page_customers(page_id: str, mode: Mode = "incremental") -> None:
     """One pass over one page's customers."""
 
 
-@declare(lane="webhooks", retry_lane="webhooks_retry", timeout_s=30.0)
-def deliver_webhook(merchant_id: str, event: str, payload: dict[str, Any], idempotency_key: str | None = None) -> None:
+# how often a delivery is tried is a setting (WEBHOOK_MAX_TRIES) and counted with the delivery: here only what is no
+# failure of the endpoint counts, and that must not cost an event
+@declare(lane="webhooks", retry_lane="webhooks_retry", timeout_s=30.0, max_tries=1_000, max_kills=20)
+def deliver_webhook(
+    merchant_id: str,
+    event: str,
+    payload: dict[str, Any],
+    idempotency_key: str | None = None,
+    order_key: str | None = None,
+) -> None:
     """Deliver an event to the merchant's subscribed endpoints."""
+
+
+@declare(lane="webhooks", retry_lane="webhooks_retry", timeout_s=30.0, max_tries=1_000, max_kills=20)
+def send_webhook(delivery_id: str, replay_id: str | None = None) -> None:
+    """Send an event that is stored to one endpoint; for a replay only while that is not cancelled."""
+
+
+@declare(lane="periodic", unique_key=lambda: "")
+def reconcile_webhooks() -> None:
+    """Find deliveries that are due and that no job carries, and give them one."""
 
 
 CATALOG: dict[str, Declaration[Any]] = {
@@ -47,5 +65,7 @@ CATALOG: dict[str, Declaration[Any]] = {
         sync_customers_backfill,
         sync_page_customers,
         deliver_webhook,
+        send_webhook,
+        reconcile_webhooks,
     )
 }

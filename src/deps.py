@@ -2,22 +2,27 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import httpx
 from redis.asyncio import Redis
 from redis.exceptions import LockError
 
 from .clients import mongo
+from .clients.merchants.gate import Gate
+from .clients.merchants.sender import Sender, open_sender
+from .clients.merchants.turnstile import Turnstile
 from .clients.mongo import Database, open_database
 from .clients.pancake.client import PancakeClient, open_pancake
 from .clients.rate_limit import RateLimiter
 from .clients.redis import OUTAGES, open_redis
 from .errors import Permanent, Transient
+from .rules.vault import Vault
 from .settings import Settings
 from .store.customers import customers
 from .store.dead_letters import DeadLetters
@@ -26,20 +31,66 @@ from .store.pages import Pages
 from .store.rows import RowStore
 from .store.schedules import Schedules
 from .store.sync_state import SyncStates
+from .store.webhook_deliveries import WebhookDeliveries
+from .store.webhook_endpoints import WebhookEndpoints
+from .store.webhook_events import WebhookEvents
 from .sync.filler import Filled
 
 MINT_LOCK_S = 60.0  # longer than a mint with its timeout takes
 
-#: Hands a child job on: job name, its arguments. Returns False where one with its unique key already waits or runs.
-Spawn = Callable[[str, dict[str, Any]], Awaitable[bool]]
+T = TypeVar("T")
 
 
-def _no_spawn(name: str, arguments: dict[str, Any]) -> Awaitable[bool]:
-    raise RuntimeError(f"nobody is there to run {name}: jobs are spawned inside a worker or `python -m src run`")
+class Hands(Protocol):
+    """What a job may ask of the queue it runs in."""
+
+    async def spawn(
+        self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, delay_s: float = 0.0
+    ) -> bool:
+        """Hand a child job on. Returns False where another with its unique key waits or runs already.
+
+        One that waits or runs already under `job_id` stands for it.
+        """
+
+    async def hurry(self, due: Sequence[tuple[str, float]]) -> None:
+        """Let waiting jobs run sooner: (job id, in how many seconds). One that runs now does so when it is put back."""
+
+    async def off_slot(self, waiting: Awaitable[T]) -> T:
+        """Await something without holding one of the worker's slots meanwhile."""
+
+
+class NoHands:
+    """Outside a worker there is no queue."""
+
+    async def spawn(
+        self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, delay_s: float = 0.0
+    ) -> bool:
+        """Raises RuntimeError."""
+        raise RuntimeError(f"nobody is there to run {name}: jobs are spawned inside a worker or `python -m src run`")
+
+    async def hurry(self, due: Sequence[tuple[str, float]]) -> None:
+        """Nothing waits here."""
+
+    async def off_slot(self, waiting: Awaitable[T]) -> T:
+        """There are no slots."""
+        return await waiting
 
 
 def _no_record(run: Run) -> None:
     """Outside a worker nothing is kept of a run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merchants:
+    """What is needed to tell merchants something."""
+
+    endpoints: WebhookEndpoints
+    events: WebhookEvents
+    deliveries: WebhookDeliveries
+    gate: Gate
+    turnstile: Turnstile
+    sender: Sender
+    vault: Vault
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +108,9 @@ class Deps:
     dead_letters: DeadLetters
     schedules: Schedules
     job_runs: JobRuns
+    merchants: Merchants
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
-    spawn: Spawn = _no_spawn
+    hands: Hands = field(default_factory=NoHands)
     record: Callable[[Run], None] = _no_record
     monotonic: Callable[[], float] = time.monotonic
     on_progress: Callable[[str, Filled], None] | None = None
@@ -82,7 +134,9 @@ async def open_deps(
         database = await stack.enter_async_context(open_database(settings.mongo))
         pages, customer_rows = Pages(database), customers(database)
         dead_letters, schedules, job_runs = DeadLetters(database), Schedules(database), JobRuns(database)
-        await _ensure_indexes(settings, pages, customer_rows, dead_letters, schedules, job_runs)
+        merchants = await stack.enter_async_context(_open_merchants(settings, redis, database))
+        webhooks = (merchants.endpoints, merchants.events, merchants.deliveries)
+        await _ensure_indexes(settings, pages, customer_rows, dead_letters, schedules, job_runs, *webhooks)
         pancake_settings = settings.pancake
         limiter = RateLimiter(redis, pancake_settings.max_calls_per_second)
 
@@ -103,10 +157,30 @@ async def open_deps(
             dead_letters=dead_letters,
             schedules=schedules,
             job_runs=job_runs,
+            merchants=merchants,
         )
 
 
-async def _ensure_indexes(settings: Settings, *stores: Pages | RowStore | DeadLetters | Schedules | JobRuns) -> None:
+@asynccontextmanager
+async def _open_merchants(settings: Settings, redis: Redis, database: Database) -> AsyncIterator[Merchants]:
+    retention, gate = timedelta(days=settings.webhooks.retention_days), Gate(redis)
+    async with open_sender(settings.webhooks) as sender:
+        yield Merchants(
+            endpoints=WebhookEndpoints(database),
+            events=WebhookEvents(database, retention),
+            deliveries=WebhookDeliveries(database, retention),
+            gate=gate,
+            turnstile=Turnstile(gate, settings.worker.max_concurrent_jobs),
+            sender=sender,
+            vault=Vault(settings.webhooks.secrets_key),
+        )
+
+
+class _Store(Protocol):
+    async def ensure_indexes(self) -> None: ...
+
+
+async def _ensure_indexes(settings: Settings, *stores: _Store) -> None:
     try:
         for store in stores:
             await store.ensure_indexes()

@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-import orjson
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
@@ -22,9 +21,10 @@ from redis.exceptions import ConnectionError, TimeoutError
 from .catalog import CATALOG, deliver_webhook
 from .clients.quick_pool import Parser, QuickPool
 from .engine.facts import JobInfo, QueueStats
-from .engine.queue import NewJob, Queue
+from .engine.queue import NewJob, Queue, new_id
 from .engine.wire import JobError, deserialize, serialize
 from .errors import Misuse, Transient
+from .rules.webhook_event import checked_data
 
 __all__ = [
     "JobError",
@@ -40,20 +40,21 @@ __all__ = [
 
 T = TypeVar("T")
 TURN = 500  # jobs prepared at a stretch: some 5 ms
-MAX_EVENT_BYTES = 256 * 1024  # of a webhook's payload as JSON
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookEvent:
     """What happened, for every endpoint of the merchant that has subscribed to `event` (`payment.completed`).
 
-    The same `idempotency_key` of one merchant is accepted once.
+    The same `idempotency_key` of one merchant is accepted once. Events of one merchant with the same `order_key` (the
+    id of a payment) reach an endpoint in the order they were enqueued, each when the one before is over.
     """
 
     merchant_id: str
     event: str
     payload: dict[str, Any]
     idempotency_key: str | None = None
+    order_key: str | None = None
 
 
 class JobQueue(Queue):
@@ -109,33 +110,34 @@ class JobQueue(Queue):
         return await self.put(await _in_turns(lambda each: self.prepare(job, each, priority=priority), arguments))
 
     async def enqueue_webhook(
-        self, merchant_id: str, event: str, payload: dict[str, Any], idempotency_key: str | None = None
+        self,
+        merchant_id: str,
+        event: str,
+        payload: dict[str, Any],
+        idempotency_key: str | None = None,
+        order_key: str | None = None,
     ) -> str:
-        """Enqueue one event for a merchant's endpoints. `payload` is at most 256 KiB as JSON."""
-        return (await self.enqueue_webhooks([WebhookEvent(merchant_id, event, payload, idempotency_key)]))[0]
+        """Enqueue one event for a merchant's endpoints. `payload` is at most 256 KiB as JSON.
+
+        The id that comes back is the job's and the event's: the merchant sees it as `webhook-id`.
+        """
+        return (await self.enqueue_webhooks([WebhookEvent(merchant_id, event, payload, idempotency_key, order_key)]))[0]
 
     async def enqueue_webhooks(self, events: Sequence[WebhookEvent]) -> list[str]:
         """Enqueue many events, in few round trips; all are checked before any is stored. One id for each, in order."""
         return await self.put(await _in_turns(self._webhook, events))
 
     def _webhook(self, event: WebhookEvent) -> NewJob:
-        if not (event.merchant_id and event.event):
-            raise Misuse("a webhook needs a merchant_id and an event, such as payment.completed")
-        try:
-            size = len(orjson.dumps(event.payload))
-        except TypeError as e:
-            raise Misuse(f"the payload of {event.event} cannot be written as JSON: {e}") from e
-        if size > MAX_EVENT_BYTES:
-            raise Misuse(
-                f"the payload of {event.event} is {size} bytes long, at most {MAX_EVENT_BYTES} are taken; "
-                "send an id, and let the merchant fetch the rest"
-            )
+        keys = {"idempotency_key": event.idempotency_key, "order_key": event.order_key}
+        checked_data(event.merchant_id, event.event, event.payload, **keys)
         key = event.idempotency_key
         arguments = {"merchant_id": event.merchant_id, "event": event.event, "payload": event.payload}
+        arguments |= {name: value for name, value in keys.items() if value is not None}
         return self.prepare(
             deliver_webhook.name,
-            {**arguments, "idempotency_key": key} if key else arguments,
+            arguments,
             unique_key=f"{event.merchant_id}:{key}" if key else None,
+            job_id=f"evt_{new_id()}",
         )
 
 

@@ -19,11 +19,15 @@ class ServiceError(Exception):
 
 
 class Transient(ServiceError):
-    """A later attempt may succeed. `retry_after_s`: the other side's own hint in seconds, or None."""
+    """A later attempt may succeed. `retry_after_s`: the other side's own hint in seconds, or None.
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    `is_exact`: the hint has its jitter already and is kept to.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None, is_exact: bool = False) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.is_exact = is_exact
 
 
 class RateLimited(Transient):

@@ -20,6 +20,7 @@ from .deps import Deps, open_deps
 from .engine import metrics
 from .engine.clock import Clock, cron_job, fire, make_up, run_by_lanes, schedules_of
 from .engine.dead_letters import recount
+from .engine.hands import QueueHands
 from .engine.history import History
 from .engine.job import Job
 from .engine.keys import FRONT_DOOR
@@ -76,7 +77,8 @@ class Service:
         deps = await self._stack.enter_async_context(open_deps(self._settings))
         logger.info("database connection established", database=self._settings.mongo.shown)
         queue = Queue(deps.redis, {name: job.declaration for name, job in self._jobs.items()})
-        ctx["deps"] = deps = replace(deps, spawn=_spawn(queue), record=await self._record(deps))
+        hands = QueueHands(queue)
+        ctx["deps"] = deps = replace(deps, hands=hands, record=await self._record(deps))
         for name in self._schedules:
             logger.info("job registered", job=name, schedule=self._expressions[name])
         logger.info(
@@ -85,6 +87,7 @@ class Service:
             default_timeout_seconds=worker.default_timeout_seconds,
         )
         lanes = await self._start_lanes(deps)
+        hands.slots = lanes.slots
         self._shutdown = Shutdown(lanes, deps.stopping, grace_s=worker.shutdown_seconds, on_drained=patience.end)
         main = asyncio.current_task()  # arq awaits this hook inside its polling task
         if main is not None:
@@ -166,11 +169,3 @@ async def _recount_after(deps: Deps, deaths: asyncio.Event) -> None:
             logger.warning("dead letters not counted", error=type(e).__name__)
             deaths.set()
         await asyncio.sleep(RECOUNT_S)
-
-
-def _spawn(queue: Queue) -> Any:
-    async def spawn(name: str, arguments: dict[str, Any]) -> bool:
-        job = queue.prepare(name, arguments)
-        return await queue.put([job]) == [job.job_id]
-
-    return spawn

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from bson.errors import InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo import WriteConcern
 from pymongo.errors import AutoReconnect, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
 
 from ..errors import Permanent, Transient
@@ -57,6 +58,12 @@ async def open_database(settings: MongoSettings) -> AsyncIterator[Database]:
         yield client[settings.database]
     finally:
         client.close()
+
+
+def journaled(collection: Collection) -> Collection:
+    """The same collection, whose writes are on the disk on return, with all that was written before them."""
+    concern: dict[str, Any] = {**collection.write_concern.document, "j": True}
+    return collection.with_options(write_concern=WriteConcern(**concern))
 
 
 async def ping(database: Database, shown: str) -> None:

@@ -19,7 +19,7 @@ from ..store.job_runs import Run
 from . import trace
 from .declaration import Declaration
 from .job import Job
-from .letters import Call, Letter, keep, letter_id, original, plain
+from .letters import Call, Letter, current_call, keep, letter_id, original, plain
 
 NOTICED_S = 5.0  # a wait that somebody who watches would wonder about
 
@@ -51,7 +51,7 @@ async def run_job(
     """Run one attempt and decide its end. Never raises but for cancellation, which is not a failure."""
     started_at, started = time.time(), time.perf_counter()
     declaration = job.declaration
-    token = trace.current.set(call.traceparent)
+    token, call_token = trace.current.set(call.traceparent), current_call.set(call)
     page = {"page_id": arguments["page_id"]} if "page_id" in arguments else {}
     with logger.contextualize(job=declaration.name, job_id=call.job_id, attempt=call.attempt, **page):
         try:
@@ -65,6 +65,7 @@ async def run_job(
             end = End("done", outcome=outcome if outcome == word else word)  # as it is, it may have details
         finally:
             trace.current.reset(token)
+            current_call.reset(call_token)
         took_s = time.perf_counter() - started
         _log(end, duration_ms=round(took_s * 1000))
     deps.record(_run(declaration.name, call, end, started_at, took_s, has_history=declaration.has_history))
@@ -113,6 +114,8 @@ async def _failed(
     if _is_transient(error) and call.attempt < declaration.max_tries:
         hint_s, base_s, cap_s = getattr(error, "retry_after_s", None), declaration.retry_base_s, declaration.retry_cap_s
         wait = wait_s(call.attempt, random_, hint_s=hint_s, base_s=base_s, cap_s=cap_s)
+        if hint_s is not None and getattr(error, "is_exact", False):
+            wait = hint_s
         return End("retry", error=text, again_in_s=wait)
     if not isinstance(error, ServiceError):
         logger.opt(exception=error).error("job panic recovered", panic=text)

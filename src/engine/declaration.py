@@ -25,6 +25,7 @@ class Declaration(Generic[P]):
     None for WORKER_DEFAULT_TIMEOUT_SECONDS. `max_tries`: attempts that may fail before the dead letter; between them
     full jitter over `retry_base_s` doubled each time, at most `retry_cap_s`, unless the failure names a time itself.
     `unique_key`: from the arguments, the thing of which only one may wait or run; None for no limit.
+    `max_kills`: workers that may die while they run it before it is taken for the cause.
     `scheduled_arguments`: what its schedule calls it with. `has_history`: whether its runs are kept in `job_runs`.
     """
 
@@ -36,6 +37,7 @@ class Declaration(Generic[P]):
     max_tries: int = 5
     retry_base_s: float = 5.0
     retry_cap_s: float = 600.0
+    max_kills: int = 3
     unique_key: Callable[P, str] | None = None
     scheduled_arguments: dict[str, Any] = field(default_factory=dict)
     has_history: bool = True

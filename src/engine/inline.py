@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from ..deps import Deps
+from ..deps import Deps, NoHands
 from ..errors import Misuse
 from .boundary import End, run_job
 from .job import Job
@@ -71,11 +71,14 @@ async def run_to_end(
     declaration.checked(arguments)
     spawned: dict[str, tuple[str, dict[str, Any]]] = {}
 
-    async def spawn(child: str, child_arguments: dict[str, Any]) -> bool:
-        key = known(jobs, child).declaration.key(**child_arguments) or f"{child}:{len(spawned)}"
-        return spawned.setdefault(key, (child, child_arguments)) == (child, child_arguments)
+    class Here(NoHands):
+        async def spawn(
+            self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, delay_s: float = 0.0
+        ) -> bool:
+            key = job_id or known(jobs, name).declaration.key(**arguments) or f"{name}:{len(spawned)}"
+            return spawned.setdefault(key, (name, arguments)) == (name, arguments)
 
-    end = await _to_end(job, replace(deps, spawn=spawn), arguments, sleep or partial(_sleep, deps))
+    end = await _to_end(job, replace(deps, hands=Here()), arguments, sleep or partial(_sleep, deps))
     ran = Ran(name, arguments, end)
     slots = asyncio.Semaphore(AT_ONCE)
 

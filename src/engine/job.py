@@ -36,4 +36,4 @@ class Job(Generic[P]):
 
     async def spawn(self, deps: Deps, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Hand a child job on; returns False where one with the same unique key already waits or runs."""
-        return await deps.spawn(self.name, self.declaration.arguments(*args, **kwargs))
+        return await deps.hands.spawn(self.name, self.declaration.arguments(*args, **kwargs))

@@ -27,6 +27,7 @@ PROMOTE = "folkform:promote:"  # + lane, sorted set: `<head start in ms>|<job id
 COUNTS = "folkform:counts:"  # + lane, hash: processed, failed, dead
 TRIES = "folkform:tries:"  # + job id: `<tries that failed>:<workers it killed>`
 FREED = "folkform:freed:"  # + job id: its holder let go of it a moment ago; a renewal that comes late is not to take it
+HURRY = "folkform:hurry:"  # + job id: when it is to be due (ms), where it was asked for while the job ran
 ATTEMPTS = "folkform:attempts:"  # + job id, list: each failed attempt as JSON
 UNIQUE = "folkform:unique:"  # + unique key: the job that holds it, until that job ends
 ONCE = "folkform:once:"  # + job id that is never accepted a second time (a schedule's tick)

@@ -86,6 +86,7 @@ class Lanes:
         # what a claim that is under way brings would be nobody's
         await asyncio.wait({self._loops[0], hurried}, timeout=FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
         self.slots.give_back_ahead(at_once=True)
+        self.slots.cut(only_off=True)  # they wait for others, and can do that elsewhere
         idle = asyncio.create_task(self.slots.idle.wait())
         await asyncio.wait({idle, hurried}, timeout=grace_s, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -39,6 +40,10 @@ class Call:
     traceparent: str = ""
     worker: str = ""
     past: Callable[[], Awaitable[Attempts]] = _no_attempts
+
+
+#: The attempt that runs in this context; for jobs that are to know their own id.
+current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 
 
 @dataclass(frozen=True, slots=True)

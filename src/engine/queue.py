@@ -157,6 +157,17 @@ class Queue:
             ids += [as_text(job_id) for job_id in await self._patiently("enqueue", [KEPT_MS, records])]
         return ids
 
+    async def hurry(self, due: Sequence[tuple[str, float]]) -> None:
+        """Let waiting jobs run sooner: (job id, in how many seconds from now). Never later than they would have.
+
+        One that runs now, and is put back, is due then. Safe to repeat; ids that are in no lane do nothing. Raises
+        Transient when Redis does not take it within `ENQUEUE_S` seconds.
+        """
+        lanes = orjson.dumps(await self._lanes())
+        for start in range(0, len(due), CHUNK):
+            records = orjson.dumps([(job_id, int(in_s * 1000)) for job_id, in_s in due[start : start + CHUNK]])
+            await self._patiently("hurry", [lanes, records])
+
     @_answered()
     async def stats(self) -> dict[str, QueueStats]:
         """Every lane that has a job of ours or was ever used, by name."""

@@ -20,7 +20,7 @@ from .job import Job
 from .letters import Call
 from .wire import Envelope, read_job, write_result
 
-KILLS = 3  # workers a job may kill before it is taken out
+KILLS = 3  # workers a job we do not know may kill before it is taken out
 BURY_AGAIN_S = 30.0  # where MongoDB did not take the dead letter
 BUG_S = 5.0
 UNKNOWN_TRIES = 5  # a job that is not known here may be known to a newer worker
@@ -66,11 +66,11 @@ class Runner:
             self._token,
             partial(self._claims.past, claimed.job_id),
         )
-        if claimed.killed >= KILLS:
+        job = self._jobs.get(envelope.name)
+        if claimed.killed >= (job.declaration.max_kills if job else KILLS):
             return await self._bury(
                 claimed, call, envelope, f"poisoned: {claimed.killed} workers died while they ran it"
             )
-        job = self._jobs.get(envelope.name)
         if job is None:
             return await self._unknown(claimed, call, envelope)
         if claimed.failed >= job.declaration.max_tries:  # it failed for good, and MongoDB was away

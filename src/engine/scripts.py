@@ -14,7 +14,7 @@ def _text(name: str) -> str:
     return "\n".join([LUA, *((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))])
 
 
-_TEXTS = {name: _text(name) for name in ("enqueue", "claim", "renew", "finish", "stats")}
+_TEXTS = {name: _text(name) for name in ("enqueue", "claim", "renew", "finish", "hurry", "stats")}
 
 
 class Scripts:

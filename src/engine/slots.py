@@ -2,10 +2,12 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic
+from typing import TypeVar
 
 from loguru import logger
 
@@ -16,17 +18,26 @@ from .claims import ARRIVED, ENDED, Claimed, Finish, given_back
 from .finisher import Finisher
 from .runner import Runner
 
+T = TypeVar("T")
 AHEAD_S = 0.25  # how long what was claimed ahead waits for a slot
 SUSPICIOUS = 2  # workers a job has killed, from which on few such jobs run at once
 
 
 @dataclass(slots=True)
 class _Held:
-    """A job held here: its task while it runs, None before, and after until its end is written."""
+    """A job held here: its task while it runs, None before, and after until its end is written.
+
+    `since`: when it took its slot; None while it has none.
+    """
 
     lane: str
     task: asyncio.Task[Finish] | None = None
+    since: float | None = None
     back_in: str = ""  # the lane it was claimed from again before its end was known to be written
+
+
+#: The job whose task this is.
+_current: ContextVar[_Held | None] = ContextVar("held", default=None)
 
 
 class Slots:
@@ -38,7 +49,7 @@ class Slots:
         self.size = size
         self.running = 0
         self.pace = Pace(monotonic())
-        self.idle = asyncio.Event()  # set while nothing runs
+        self.idle = asyncio.Event()  # set while nothing runs, with a slot or without
         self.idle.set()
         #: Lanes in which Redis takes something for running here that does not.
         self.missed: set[str] = set()
@@ -49,6 +60,8 @@ class Slots:
         self._held: dict[str, _Held] = {}
         self._ahead: deque[Claimed] = deque()  # claimed for slots that are about to be free
         self._ahead_since = 0.0
+        self._returning: deque[tuple[_Held, asyncio.Future[None]]] = deque()  # waited for something, want a slot again
+        self._tasks = 0
         self._suspects = 0
         self._trusted = 1  # suspects that may run at once: doubled by each that ends well
 
@@ -94,9 +107,26 @@ class Slots:
         self._ahead.clear()
         self._ahead_since = 0.0
 
-    def cut(self) -> int:
-        """Cancel what runs, so that it is given back; returns how many those are."""
-        tasks = [held.task for held in self._held.values() if held.task]
+    async def off(self, waiting: Awaitable[T]) -> T:
+        """Await `waiting` without the slot of the job that asks, and then a slot; before what is claimed by then."""
+        held = _current.get()
+        if held is None or held.since is None:
+            return await waiting
+        self._leave(held)
+        self._fill()
+        self._on_free()
+        result = await waiting  # where that raises, the job is about to end and needs no slot for it
+        if self.running < self.size:
+            self._enter(held)
+        else:
+            turn = asyncio.get_running_loop().create_future()
+            self._returning.append((held, turn))
+            await turn
+        return result
+
+    def cut(self, *, only_off: bool = False) -> int:
+        """Cancel what runs, or only what waits without a slot, so that it is given back; returns how many those are."""
+        tasks = [held.task for held in self._held.values() if held.task and not (only_off and held.since is not None)]
         for task in tasks:
             task.cancel()
         return len(tasks)
@@ -122,7 +152,25 @@ class Slots:
                 logger.error("lease lost, the job runs elsewhere", job_id=job_id, lane=held.lane)
                 held.task.cancel()
 
+    def _enter(self, held: _Held) -> None:
+        held.since = monotonic()
+        self.running += 1
+        self._shares.started(held.lane, held.since)
+
+    def _leave(self, held: _Held) -> None:
+        """Give the slot back, where it has one."""
+        if held.since is not None:
+            now = monotonic()
+            self.running -= 1
+            self._shares.ended(held.lane, now - held.since, now)
+            held.since = None
+
     def _fill(self) -> None:
+        while self._returning and self.running < self.size:
+            held, turn = self._returning.popleft()
+            if not turn.done():  # its job was cancelled meanwhile
+                self._enter(held)
+                turn.set_result(None)
         while self._ahead and self.running < self.size:
             self._start(self._ahead.popleft())
             self._ahead_since = 0.0
@@ -131,28 +179,29 @@ class Slots:
         if claimed.killed:
             metrics.RESCUED.inc()
             logger.warning("job taken over from a worker that died", job_id=claimed.job_id, killed=claimed.killed)
-        started = monotonic()
-        task = asyncio.create_task(self._runner.run(claimed))
+        held = self._held[claimed.job_id]
+        token = _current.set(held)
+        held.task = task = asyncio.create_task(self._runner.run(claimed))
+        _current.reset(token)
         # a callback, because a task cancelled before its first step never runs a line of its own
-        task.add_done_callback(partial(self._ended, claimed, started))
-        self._held[claimed.job_id].task = task
-        self.running += 1
+        task.add_done_callback(partial(self._ended, claimed))
+        self._enter(held)
+        self._tasks += 1
         self.idle.clear()
-        self._shares.started(claimed.lane, started)
 
-    def _ended(self, claimed: Claimed, started: float, task: asyncio.Task[Finish]) -> None:
-        now = monotonic()
-        self._held[claimed.job_id].task = None
-        self.running -= 1
+    def _ended(self, claimed: Claimed, task: asyncio.Task[Finish]) -> None:
+        held = self._held[claimed.job_id]
+        held.task = None
+        self._tasks -= 1
+        self._leave(held)
         if claimed.killed >= SUSPICIOUS:
             self._suspects -= 1
-        self._shares.ended(claimed.lane, now - started, now)
         finish = given_back(claimed) if task.cancelled() or task.exception() else task.result()
         if claimed.killed >= SUSPICIOUS and finish[0] == ENDED:
             self._trusted = min(self._trusted * 2, self.size)
         self._finisher.add(finish)
         self.pace.ended()
         self._fill()
-        if not self.running:
+        if not self._tasks:
             self.idle.set()
         self._on_free()

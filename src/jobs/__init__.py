@@ -3,6 +3,6 @@
 from typing import Any
 
 from ..engine.job import Job
-from . import customers, pages
+from . import customers, pages, webhooks
 
-ALL_JOBS: dict[str, Job[Any]] = {job.name: job for job in (*pages.JOBS, *customers.JOBS)}
+ALL_JOBS: dict[str, Job[Any]] = {job.name: job for job in (*pages.JOBS, *customers.JOBS, *webhooks.JOBS)}

@@ -17,6 +17,8 @@ _PATTERNS = (
     (re.compile(r"(page_tokens=)\S+", re.IGNORECASE), rf"\1{HIDDEN}"),  # pageId=token,...
     # user:password@ in a connection string
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^/\s:@]*):[^@\s/]+(?=@)", re.IGNORECASE), rf"\1\2:{HIDDEN}"),
+    # merchants' webhook secrets and keys, as shown and as stored
+    (re.compile(r"\b(whsec_|whsk_|enc:)[A-Za-z0-9+/=_-]{16,}"), rf"\1{HIDDEN}"),
     # a JWT wherever it stands
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*"), HIDDEN),
 )

@@ -92,6 +92,7 @@ class ScheduleSettings(Group, env_prefix="SCHEDULE_"):
     sync_pages: str = "*/30 * * * *"
     sync_customers_incremental: str = "*/5 * * * *"
     sync_customers_backfill: str = "0 2 * * *"
+    reconcile_webhooks: str = "* * * * *"
 
     @field_validator("*")
     @classmethod

@@ -98,7 +98,7 @@ async def beget(deps: Deps, name: str, children: int) -> str:
     """Every child is enqueued before the parent is done."""
     with _marked(name):
         for number in range(children):
-            await deps.spawn(work.__name__, {"name": f"{name}.{number}", "seconds": 0.01})
+            await deps.hands.spawn(work.__name__, {"name": f"{name}.{number}", "seconds": 0.01})
     return "begot"
 
 

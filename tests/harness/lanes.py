@@ -14,6 +14,7 @@ from src.clients.redis import open_redis
 from src.deps import Deps, open_deps
 from src.engine import keys
 from src.engine.facts import JobInfo
+from src.engine.hands import QueueHands
 from src.engine.history import History
 from src.engine.job import Job
 from src.engine.lanes import Lanes
@@ -94,18 +95,15 @@ async def serving(settings: Settings, *jobs: Job[Any], history: bool = False, **
     async with AsyncExitStack() as stack:
         deps = await stack.enter_async_context(open_deps(settings))
         queue = Queue(deps.redis, {name: job.declaration for name, job in named.items()})
-
-        async def spawn(name: str, arguments: dict[str, Any]) -> bool:
-            job = queue.prepare(name, arguments)
-            return await queue.put([job]) == [job.job_id]
-
-        deps = replace(deps, spawn=spawn)
+        hands = QueueHands(queue)
+        deps = replace(deps, hands=hands)
         if history:
             kept = History(deps.job_runs, days=1)
             stack.push_async_callback(kept.close)
             deps = replace(deps, record=kept.add)
         claiming = await stack.enter_async_context(open_redis(settings.redis, retries=0))
         lanes = Lanes(deps, claiming, named, f"test:{secrets.token_hex(4)}")
+        hands.slots = lanes.slots
         await lanes.start()
         try:
             yield House(deps, deps.redis, queue, lanes)

@@ -14,7 +14,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from src.engine import keys
 from src.engine.wire import read_job
-from src.enqueue import MAX_EVENT_BYTES, JobQueue, Misuse, Transient, WebhookEvent, deserialize, serialize
+from src.enqueue import JobQueue, Misuse, Transient, WebhookEvent, deserialize, serialize
+from src.rules.webhook_event import MAX_DATA_BYTES
 from src.settings import Settings
 from tests.simulators.redis_proxy import running
 
@@ -85,8 +86,8 @@ WRONG: dict[str, tuple[Call, str]] = {
     "no merchant": (lambda q: q.enqueue_webhook("", "paid", {}), "needs a merchant_id and an event"),
     "no event": (lambda q: q.enqueue_webhook("m1", "", {}), "needs a merchant_id and an event"),
     "too big an event": (
-        lambda q: q.enqueue_webhook("m1", "paid", {"x": "y" * (MAX_EVENT_BYTES - len('{"x":""}') + 1)}),
-        f"{MAX_EVENT_BYTES + 1} bytes long",
+        lambda q: q.enqueue_webhook("m1", "paid", {"x": "y" * (MAX_DATA_BYTES - len('{"x":""}') + 1)}),
+        f"{MAX_DATA_BYTES + 1} bytes long",
     ),
     "too big a job": (lambda q: q.enqueue("sync_page_customers", page_id="1" * 600_000), "pass an id instead"),
     "one of many jobs": (
@@ -109,7 +110,7 @@ async def test_what_is_wrong_is_said_at_the_call(queue: JobQueue, redis: Redis, 
 
 async def test_an_event_of_just_the_limit_is_taken(queue: JobQueue) -> None:
     """256 KiB means 256 KiB, of JSON."""
-    payload = {"x": "y" * (MAX_EVENT_BYTES - len('{"x":""}'))}
+    payload = {"x": "y" * (MAX_DATA_BYTES - len('{"x":""}'))}
     job_id = await queue.enqueue_webhook("m1", "paid", payload)
     info = await queue.job(job_id)
     assert info is not None

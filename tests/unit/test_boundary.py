@@ -60,6 +60,7 @@ def deps_with(letters: Letters) -> Deps:
         dead_letters=cast("Any", letters),
         schedules=missing,
         job_runs=missing,
+        merchants=missing,
     )
 
 

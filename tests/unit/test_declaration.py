@@ -95,7 +95,7 @@ async def test_a_child_is_handed_on_under_its_own_key() -> None:
         seen.append((name, arguments))
         return len(seen) == 1
 
-    deps = cast("Deps", SimpleNamespace(spawn=spawn))
+    deps = cast("Deps", SimpleNamespace(hands=SimpleNamespace(spawn=spawn)))
     job = job_of(work, unique_key=lambda page_id, mode="one": f"{page_id}:{mode}")
     assert await job.spawn(deps, page_id="1", mode="all")
     assert not await job.spawn(deps, "1", "all")

@@ -26,6 +26,11 @@ end
 
 local function again(lane, id, delay, tries, attempt, priority, target)
   local due = now + tonumber(delay)
+  local sooner = redis.call('GET', HURRY .. id)
+  if sooner then
+    redis.call('DEL', HURRY .. id)
+    due = math.min(due, math.max(now, tonumber(sooner)))
+  end
   if lane ~= target then
     redis.call('ZREM', lane, id)
     redis.call('SADD', LANES, target)

@@ -1,0 +1,139 @@
+"""Events on their way in: checked, written as the bytes that are sent, stored once, with a delivery per endpoint."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from ..deps import Deps
+from ..errors import Misuse
+from ..rules.webhook_event import body_of, checked_data, subscribes
+from ..store.webhook_deliveries import Delivery, Sending
+from ..store.webhook_endpoints import Endpoint
+from ..store.webhook_events import Event
+
+DEAD_AFTER_S = 5.0  # beyond the call's own deadline, whoever made it is dead
+
+
+@dataclass(frozen=True, slots=True)
+class NewEvent:
+    """What a producer says happened. `created_at` is UTC, to the millisecond."""
+
+    event_id: str
+    merchant_id: str
+    event: str
+    payload: dict[str, Any]
+    created_at: datetime
+    idempotency_key: str | None = None
+    order_key: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An event that is stored. `is_duplicate`: it came under another id before; `is_same`: with the same payload."""
+
+    event: Event
+    deliveries: list[Delivery]
+    endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    is_duplicate: bool = False
+    is_same: bool = True
+
+
+def now_ms() -> datetime:
+    """This moment as MongoDB keeps it, to the millisecond."""
+    now = datetime.now(UTC)
+    return now.replace(microsecond=now.microsecond // 1000 * 1000)
+
+
+def sending_now(deps: Deps, job_id: str) -> Sending:
+    """The mark of a call that begins now."""
+    now = now_ms()
+    longest_s = deps.settings.webhooks.timeout_seconds + DEAD_AFTER_S
+    return Sending(now, now + timedelta(seconds=longest_s), job_id)
+
+
+def body_for(new: NewEvent) -> bytes:
+    """The body of the event. Raises Misuse for what cannot be sent."""
+    keys = {"idempotency_key": new.idempotency_key, "order_key": new.order_key}
+    return body_of(
+        new.event_id, new.event, new.created_at, checked_data(new.merchant_id, new.event, new.payload, **keys)
+    )
+
+
+async def subscribed(deps: Deps, new: NewEvent) -> dict[str, Endpoint]:
+    """The merchant's enabled endpoints that are to be told, by id. Raises Misuse for a merchant nobody knows."""
+    endpoints = await deps.merchants.endpoints.of_merchant(new.merchant_id)
+    if not endpoints:
+        raise Misuse(
+            f"merchant {new.merchant_id} is unknown: add an endpoint with "
+            f"`webhook endpoint add --merchant {new.merchant_id} --url https://...`"
+        )
+    return {each.endpoint_id: each for each in endpoints if each.is_enabled and subscribes(each.events, new.event)}
+
+
+async def store(
+    deps: Deps,
+    new: NewEvent,
+    body: bytes,
+    endpoints: dict[str, Endpoint],
+    job_ids: Sequence[str],
+    sending: Sending | None = None,
+    *,
+    durably: bool = False,
+) -> Accepted:
+    """Store the event and a delivery for each of `endpoints`, carried by the job of the same place in `job_ids`.
+
+    Safe to repeat: an event that is there already is completed and returned as it is. `sending`: where the one call
+    there is to make begins at once; `durably`: all is on the disk on return.
+    """
+    event = Event(
+        new.event_id,
+        new.merchant_id,
+        new.event,
+        body,
+        tuple(endpoints),
+        new.created_at,
+        new.idempotency_key,
+        new.order_key,
+    )
+    deliveries = [
+        Delivery(
+            *(event.event_id, endpoint_id, event.merchant_id, event.event, job_id, event.created_at),
+            next_try_at=now_ms(),
+            sending=sending,
+        )
+        for endpoint_id, job_id in zip(endpoints, job_ids, strict=True)
+    ]
+    stored, were_new = await asyncio.gather(
+        deps.merchants.events.add(event, durably=durably),
+        asyncio.gather(*(deps.merchants.deliveries.add(each, durably=durably) for each in deliveries)),
+    )
+    if stored is event:
+        return Accepted(event, deliveries, endpoints)
+    fresh = [each for each, was_new in zip(deliveries, were_new, strict=True) if was_new]
+    if stored.event_id != event.event_id:
+        await deps.merchants.deliveries.drop([each.delivery_id for each in fresh])
+        is_same = orjson.loads(stored.body)["data"] == orjson.loads(body)["data"]
+        return Accepted(stored, await complete(deps, stored), is_duplicate=True, is_same=is_same)
+    late = [each.delivery_id for each in fresh if each.endpoint_id not in stored.endpoint_ids]
+    await deps.merchants.deliveries.drop(late)  # endpoints added since it was accepted
+    return Accepted(stored, await complete(deps, stored), endpoints)
+
+
+async def complete(deps: Deps, event: Event) -> list[Delivery]:
+    """The deliveries of a stored event; those its first writer did not live to store are made up for."""
+    found = []
+    for endpoint_id in event.endpoint_ids:
+        delivery_id = f"{event.event_id}:{endpoint_id}"
+        delivery = await deps.merchants.deliveries.get(delivery_id)
+        if delivery is None:
+            delivery = Delivery(
+                *(event.event_id, endpoint_id, event.merchant_id, event.event, delivery_id, event.created_at),
+                next_try_at=now_ms(),
+            )
+            await deps.merchants.deliveries.add(delivery)
+        found.append(delivery)
+    return found

@@ -1,0 +1,210 @@
+"""What the jobs do: take an event in, and carry each of its deliveries to its end."""
+
+import asyncio
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from random import uniform
+from typing import Any, NoReturn
+
+from loguru import logger
+
+from ..catalog import send_webhook
+from ..clients.merchants.turnstile import Closed, Crowded, Permit
+from ..deps import Deps
+from ..engine.job import Outcome
+from ..errors import Permanent, Snooze, Transient
+from ..store.webhook_deliveries import Change, Delivery, Sending
+from ..store.webhook_endpoints import Endpoint
+from .accept import Accepted, NewEvent, body_for, complete, now_ms, sending_now, store, subscribed
+from .attempt import Ended, attempt, insist, interrupted, limits_of
+
+LONGEST_TURN_S = 10.0  # in line, in this process; the job's own time must do for the call as well
+OTHERS_S = (60.0, 300.0)  # when those look again that wait for how the scout's call ends: they are called before
+ELSEWHERE_S = 3.0  # until the next look at a delivery somebody else is sending
+
+
+async def deliver(deps: Deps, new: NewEvent, job_id: str, *, is_first: bool, is_replay: bool) -> str:
+    """Take `new` in, and send it where one endpoint gets it; more get a job each. Safe to repeat and to kill.
+
+    Raises Misuse for what cannot be sent, Transient for the next try, Snooze where no try was made, Permanent when all
+    tries are spent.
+    """
+    accepted = None if is_first else await _known(deps, new.event_id)
+    if accepted is None:
+        accepted, permit, sending = await _taken_in(deps, new, job_id)
+    else:
+        permit, sending = None, None
+    if accepted.is_duplicate:
+        return _duplicate(new, accepted)
+    if len(accepted.event.endpoint_ids) == 1:
+        delivery = accepted.deliveries[0]
+        return await carry(deps, delivery, accepted, job_id, permit=permit, sending=sending, is_replay=is_replay)
+    open_ = [each for each in accepted.deliveries if each.status in ("pending", "parked")]
+    for delivery in open_:
+        await deps.hands.spawn(send_webhook.name, {"delivery_id": delivery.delivery_id}, job_id=delivery.job_id)
+    word = "accepted" if accepted.deliveries else "no_subscriber"
+    return Outcome(word, event_id=accepted.event.event_id, endpoints=len(accepted.deliveries))
+
+
+async def send(deps: Deps, delivery_id: str, job_id: str, *, replay_id: str | None, is_replay: bool) -> str:
+    """Carry one delivery of a stored event. Raises as `deliver` does."""
+    delivery = await deps.merchants.deliveries.get(delivery_id)
+    if replay_id and (delivery is None or delivery.replay_id != replay_id):
+        return Outcome("cancelled", delivery_id=delivery_id)
+    if delivery is None:
+        return Outcome("gone", delivery_id=delivery_id)
+    event = await deps.merchants.events.get(delivery.event_id)
+    if event is None:
+        await deps.merchants.deliveries.drop([delivery_id])
+        return Outcome("gone", delivery_id=delivery_id)  # its event was a duplicate, or is too old to be kept
+    return await carry(deps, delivery, Accepted(event, [delivery]), job_id, is_replay=is_replay)
+
+
+async def carry(
+    deps: Deps,
+    delivery: Delivery,
+    accepted: Accepted,
+    job_id: str,
+    *,
+    permit: Permit | None = None,
+    sending: Sending | None = None,
+    is_replay: bool = False,
+) -> str:
+    """Try one delivery. `permit`, `sending`: where its call may begin, and is noted, already."""
+    if is_replay and delivery.status == "dead":
+        await deps.merchants.deliveries.reopen([delivery], [now_ms()], [job_id], None)
+        delivery = replace(delivery, status="pending", tries=0)
+    if delivery.status == "dead":
+        raise Permanent(_lost(delivery, delivery.error or "it failed for good"))
+    if delivery.status == "delivered":
+        return Outcome("delivered", event_id=delivery.event_id, endpoint_id=delivery.endpoint_id)
+    endpoint = accepted.endpoints.get(delivery.endpoint_id)
+    if endpoint is None:
+        endpoint = await deps.merchants.endpoints.get(delivery.endpoint_id)
+    if endpoint is None or not endpoint.is_enabled:
+        return await _rested(deps, delivery, endpoint)
+    if permit is None:
+        permit = await _permit(deps, delivery, endpoint, sending)
+    if sending is None:
+        sending = await _begun(deps, delivery, permit, job_id)
+    ended = await attempt(deps, delivery, accepted.event, endpoint, permit, sending)
+    return _outcome(delivery, ended)
+
+
+async def _known(deps: Deps, event_id: str) -> Accepted | None:
+    event = await deps.merchants.events.get(event_id)
+    return Accepted(event, await complete(deps, event)) if event else None
+
+
+async def _taken_in(deps: Deps, new: NewEvent, job_id: str) -> tuple[Accepted, Permit | None, Sending | None]:
+    """Store it. Where one endpoint gets it and can be called now, leave to call it comes with it."""
+    body = body_for(new)
+    endpoints = await subscribed(deps, new)
+    if len(endpoints) != 1:
+        return await store(deps, new, body, endpoints, [f"{new.event_id}:{each}" for each in endpoints]), None, None
+    (endpoint,) = endpoints.values()
+    limits = limits_of(deps, endpoint)
+    if not deps.merchants.turnstile.is_free(endpoint.endpoint_id, limits):
+        return await store(deps, new, body, endpoints, [job_id]), None, None
+    sending = sending_now(deps, job_id)
+    call = f"{new.event_id}:{endpoint.endpoint_id}"
+    entered, stored = await asyncio.gather(
+        deps.merchants.turnstile.enter_now(endpoint.endpoint_id, call, limits),
+        store(deps, new, body, endpoints, [job_id], sending),
+        return_exceptions=True,
+    )
+    permit = entered if isinstance(entered, Permit) else None
+    is_first = isinstance(stored, Accepted) and bool(stored.deliveries) and stored.deliveries[0].sending is sending
+    if permit and not is_first:
+        await deps.merchants.turnstile.leave(permit, None, how="none")
+        permit = None
+    if isinstance(stored, BaseException):
+        raise stored
+    if isinstance(entered, Closed):  # the delivery says that somebody calls, and nobody does
+        await _parked(deps, stored.deliveries[0], endpoint, entered)
+    if isinstance(entered, BaseException):
+        raise entered
+    return stored, permit, sending if is_first else None
+
+
+def _duplicate(new: NewEvent, accepted: Accepted) -> Outcome:
+    if not accepted.is_same:
+        logger.warning(
+            "idempotency key used again with another payload, the first one stands",
+            merchant_id=new.merchant_id,
+            event=new.event,
+            event_id=accepted.event.event_id,
+        )
+    return Outcome("duplicate", event_id=accepted.event.event_id, is_same=accepted.is_same)
+
+
+async def _permit(deps: Deps, delivery: Delivery, endpoint: Endpoint, sending: Sending | None) -> Permit:
+    """Wait for the delivery's turn, without a slot. Raises Snooze where that takes long or the endpoint is closed."""
+    turnstile = deps.merchants.turnstile
+    entering = turnstile.enter(endpoint.endpoint_id, delivery.delivery_id, limits_of(deps, endpoint))
+    try:
+        async with asyncio.timeout(LONGEST_TURN_S):
+            return await deps.hands.off_slot(entering)
+    except Closed as e:
+        await _parked(deps, delivery, endpoint, e)
+    except (Crowded, TimeoutError) as e:
+        in_s = e.wait_s if isinstance(e, Crowded) else uniform(0.1, 1.0)  # noqa: S311
+        if sending:
+            again_at = now_ms() + timedelta(seconds=in_s)
+            await insist(lambda: deps.merchants.deliveries.settle(Change(delivery.delivery_id, next_try_at=again_at)))
+        raise Snooze("its endpoint has all the calls it may have at once", after_s=in_s) from e
+
+
+async def _parked(deps: Deps, delivery: Delivery, endpoint: Endpoint, closed: Closed) -> NoReturn:
+    """Note that it waits for its endpoint, and raise Snooze; it has cost no try."""
+    why = "its endpoint asked for a pause" if closed.why == "hold" else "its endpoint fails and is left alone"
+    in_s = closed.wait_s + (0.0 if closed.is_scout else uniform(*OTHERS_S))  # noqa: S311
+    again_at = now_ms() + timedelta(seconds=in_s)
+    change = Change(delivery.delivery_id, "parked", next_try_at=again_at, error=why)
+    await insist(lambda: deps.merchants.deliveries.settle(change))
+    # it may have become well before this was to be read, and then nobody calls us
+    _, closed_until = (await deps.merchants.gate.closed([endpoint.endpoint_id]))[endpoint.endpoint_id]
+    if not closed_until:
+        in_s = uniform(0.0, 0.5)  # noqa: S311
+    raise Snooze(why, after_s=in_s)
+
+
+async def _rested(deps: Deps, delivery: Delivery, endpoint: Endpoint | None) -> str:
+    """Its endpoint is disabled: it waits, with no job, until a person enables that."""
+    why = f"its endpoint is disabled: {endpoint.disabled_reason}" if endpoint else "its endpoint is gone"
+    await insist(lambda: deps.merchants.deliveries.settle(Change(delivery.delivery_id, "parked", error=why)))
+    return Outcome("parked", event_id=delivery.event_id, endpoint_id=delivery.endpoint_id, because=why)
+
+
+async def _begun(deps: Deps, delivery: Delivery, permit: Permit, job_id: str) -> Sending:
+    """Note that its call begins; what a dead caller did not write down is written down with it."""
+    now, was = now_ms(), delivery.sending
+    is_taken = was is not None and was.job_id != job_id and was.until > now
+    sending = sending_now(deps, job_id)
+    try:
+        if not is_taken:
+            lost = interrupted(delivery, was) if was else None
+            if await deps.merchants.deliveries.begin(delivery, sending, lost):
+                return sending
+    except BaseException:
+        with suppress(Exception):
+            await deps.merchants.turnstile.leave(permit, None, how="none")
+        raise
+    await deps.merchants.turnstile.leave(permit, None, how="none")
+    raise Snooze("somebody else is sending it", after_s=ELSEWHERE_S)
+
+
+def _lost(delivery: Delivery, error: str) -> str:
+    return f"event {delivery.event_id} did not reach endpoint {delivery.endpoint_id}: {error}"
+
+
+def _outcome(delivery: Delivery, ended: Ended) -> str:
+    details: dict[str, Any] = {"event_id": delivery.event_id, "endpoint_id": delivery.endpoint_id}
+    if ended.kind == "delivered":
+        return Outcome("delivered", **details)
+    if ended.kind == "dead":
+        raise Permanent(_lost(delivery, ended.error))
+    if ended.kind == "retry":
+        raise Transient(_lost(delivery, ended.error), retry_after_s=ended.again_in_s, is_exact=True)
+    raise Snooze(_lost(delivery, ended.error), after_s=ended.again_in_s)
