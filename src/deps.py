@@ -44,16 +44,17 @@ T = TypeVar("T")
 class Hands(Protocol):
     """What a job may ask of the queue it runs in."""
 
-    async def spawn(
-        self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, delay_s: float = 0.0
-    ) -> bool:
+    async def spawn(self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, group: str = "") -> bool:
         """Hand a child job on. Returns False where another with its unique key waits or runs already.
 
-        One that waits or runs already under `job_id` stands for it.
+        One that waits or runs already under `job_id` stands for it. `group`: see `Queue.prepare`.
         """
 
     async def hurry(self, due: Sequence[tuple[str, float]]) -> None:
         """Let waiting jobs run sooner: (job id, in how many seconds). One that runs now does so when it is put back."""
+
+    async def wait(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that wait or run."""
 
     async def off_slot(self, waiting: Awaitable[T]) -> T:
         """Await something without holding one of the worker's slots meanwhile."""
@@ -62,14 +63,16 @@ class Hands(Protocol):
 class NoHands:
     """Outside a worker there is no queue."""
 
-    async def spawn(
-        self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, delay_s: float = 0.0
-    ) -> bool:
+    async def spawn(self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, group: str = "") -> bool:
         """Raises RuntimeError."""
         raise RuntimeError(f"nobody is there to run {name}: jobs are spawned inside a worker or `python -m src run`")
 
     async def hurry(self, due: Sequence[tuple[str, float]]) -> None:
         """Nothing waits here."""
+
+    async def wait(self, job_ids: Sequence[str]) -> set[str]:
+        """None do."""
+        return set()
 
     async def off_slot(self, waiting: Awaitable[T]) -> T:
         """There are no slots."""

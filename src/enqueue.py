@@ -24,7 +24,7 @@ from .engine.facts import JobInfo, QueueStats
 from .engine.queue import NewJob, Queue, new_id
 from .engine.wire import JobError, deserialize, serialize
 from .errors import Misuse, Transient
-from .rules.webhook_event import checked_data
+from .rules.webhook_event import checked_data, order_group
 
 __all__ = [
     "JobError",
@@ -138,6 +138,7 @@ class JobQueue(Queue):
             arguments,
             unique_key=f"{event.merchant_id}:{key}" if key else None,
             job_id=f"evt_{new_id()}",
+            group=order_group(event.merchant_id, event.order_key),
         )
 
 

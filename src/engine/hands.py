@@ -16,16 +16,18 @@ class QueueHands:
         self._queue = queue
         self.slots = slots
 
-    async def spawn(
-        self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, delay_s: float = 0.0
-    ) -> bool:
+    async def spawn(self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, group: str = "") -> bool:
         """Enqueue a child; see `deps.Hands`."""
-        job = self._queue.prepare(name, arguments, job_id=job_id, delay_s=delay_s)
+        job = self._queue.prepare(name, arguments, job_id=job_id, group=group)
         return await self._queue.put([job]) == [job.job_id]
 
     async def hurry(self, due: Sequence[tuple[str, float]]) -> None:
         """As `Queue.hurry`."""
         await self._queue.hurry(due)
+
+    async def wait(self, job_ids: Sequence[str]) -> set[str]:
+        """As `Queue.waits`."""
+        return await self._queue.waits(job_ids)
 
     async def off_slot(self, waiting: Awaitable[T]) -> T:
         """As `Slots.off`."""

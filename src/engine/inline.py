@@ -73,7 +73,7 @@ async def run_to_end(
 
     class Here(NoHands):
         async def spawn(
-            self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, delay_s: float = 0.0
+            self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, group: str = ""
         ) -> bool:
             key = job_id or known(jobs, name).declaration.key(**arguments) or f"{name}:{len(spawned)}"
             return spawned.setdefault(key, (name, arguments)) == (name, arguments)

@@ -29,6 +29,10 @@ TRIES = "folkform:tries:"  # + job id: `<tries that failed>:<workers it killed>`
 FREED = "folkform:freed:"  # + job id: its holder let go of it a moment ago; a renewal that comes late is not to take it
 HURRY = "folkform:hurry:"  # + job id: when it is to be due (ms), where it was asked for while the job ran
 ATTEMPTS = "folkform:attempts:"  # + job id, list: each failed attempt as JSON
+GROUP = (
+    "folkform:group:"  # + group, list: ids of its jobs in the order they run, one after the other; the first may run
+)
+GROUP_OF = "folkform:group-of:"  # + job id: `<lane it waits in>|<group>`
 UNIQUE = "folkform:unique:"  # + unique key: the job that holds it, until that job ends
 ONCE = "folkform:once:"  # + job id that is never accepted a second time (a schedule's tick)
 

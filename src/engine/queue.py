@@ -46,11 +46,13 @@ class NewJob:
     priority: int
     unique: str
     once_ms: int = 0
+    group: str = ""
 
     @property
     def record(self) -> tuple[Any, ...]:
         """As `enqueue.lua` takes it."""
-        return self.lane, self.job_id, self.payload.decode(), self.delay_ms, self.priority, self.unique, self.once_ms
+        times = self.delay_ms, self.priority, self.unique, self.once_ms
+        return self.lane, self.job_id, self.payload.decode(), *times, self.group
 
 
 _sequence = count()
@@ -122,11 +124,13 @@ class Queue:
         unique_key: str | None = None,
         job_id: str | None = None,
         once_s: float = 0.0,
+        group: str = "",
     ) -> NewJob:
         """A job checked and written. Raises Misuse on all that could be wrong with it.
 
         `unique_key` takes the place of the declared one. `job_id`: to enqueue under an id that says what the job is,
-        accepted once while it waits or runs and for `once_s` seconds from when it is due.
+        accepted once while it waits or runs and for `once_s` seconds from when it is due. `group`: jobs of one group
+        run one after the other, in the order they were stored; the next when the one before is over.
         """
         declaration = self.declaration(name)
         if not (isinstance(priority, int) and 0 <= priority <= MAX_PRIORITY):
@@ -141,7 +145,14 @@ class Queue:
         if payload.count(b"null") > 1 and not _is_finite(arguments):  # NaN would arrive as null, as `t` does
             raise Misuse(f"{name}: an argument holds NaN or an infinite number, which JSON cannot")
         return NewJob(
-            job_id or new_id(), declaration.lane, payload, int(delay_s * 1000), priority, unique, int(once_s * 1000)
+            job_id or new_id(),
+            declaration.lane,
+            payload,
+            int(delay_s * 1000),
+            priority,
+            unique,
+            int(once_s * 1000),
+            group,
         )
 
     async def put(self, jobs: Sequence[NewJob]) -> list[str]:
@@ -156,6 +167,17 @@ class Queue:
             records = orjson.dumps([job.record for job in jobs[start : start + CHUNK]])
             ids += [as_text(job_id) for job_id in await self._patiently("enqueue", [KEPT_MS, records])]
         return ids
+
+    @_answered()
+    async def waits(self, job_ids: Sequence[str]) -> set[str]:
+        """Those of the jobs that wait or run; others are over, or were never heard of."""
+        found: list[Any] = []
+        for start in range(0, len(job_ids), CHUNK):
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for job_id in job_ids[start : start + CHUNK]:
+                    pipe.exists(keys.JOB + job_id)
+                found += await pipe.execute()
+        return {job_id for job_id, count in zip(job_ids, found, strict=True) if count}
 
     async def hurry(self, due: Sequence[tuple[str, float]]) -> None:
         """Let waiting jobs run sooner: (job id, in how many seconds from now). Never later than they would have.

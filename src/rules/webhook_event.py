@@ -58,6 +58,11 @@ def event_id_of(job_id: str) -> str:
     return job_id if _ID.fullmatch(job_id) else "evt_" + sha256(job_id.encode()).hexdigest()[:32]
 
 
+def order_group(of: str, order_key: str | None) -> str:
+    """The group (`Queue.prepare`) of a merchant's events, or an endpoint's deliveries, that keep their order; "" for none."""
+    return f"webhook:{of}:{order_key}" if order_key else ""
+
+
 def rfc3339(at: datetime) -> str:
     """`2026-01-31T10:30:00.000Z`."""
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03d}Z"

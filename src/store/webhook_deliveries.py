@@ -49,6 +49,7 @@ class Delivery:
     error: str | None = None
     sending: Sending | None = None
     replay_id: str | None = None
+    order_key: str | None = None
 
     @property
     def delivery_id(self) -> str:
@@ -289,13 +290,15 @@ class WebhookDeliveries:
             document["sending"] = delivery.sending.document()
         if delivery.replay_id:
             document["replayId"] = delivery.replay_id
+        if delivery.order_key:
+            document["orderKey"] = delivery.order_key
         return document
 
 
 #: Without what the attempts say: they may hold much, and their number is enough.
 _BRIEF: Document = {
     **dict.fromkeys(("eventId", "endpointId", "merchantId", "event", "jobId", "status", "tries", "nextTryAt"), 1),
-    **dict.fromkeys(("createdAt", "error", "sending", "replayId"), 1),
+    **dict.fromkeys(("createdAt", "error", "sending", "replayId", "orderKey"), 1),
     "attempts": {"$size": "$attempts"},
 }
 
@@ -318,4 +321,5 @@ def _delivery(found: Document) -> Delivery:
         error=found.get("error"),
         sending=Sending(sending["at"], sending["until"], sending["jobId"]) if sending else None,
         replay_id=found.get("replayId"),
+        order_key=found.get("orderKey"),
     )

@@ -104,6 +104,7 @@ async def store(
             *(event.event_id, endpoint_id, event.merchant_id, event.event, job_id, event.created_at),
             next_try_at=now_ms(),
             sending=sending,
+            order_key=event.order_key,
         )
         for endpoint_id, job_id in zip(endpoints, job_ids, strict=True)
     ]
@@ -133,6 +134,7 @@ async def complete(deps: Deps, event: Event) -> list[Delivery]:
             delivery = Delivery(
                 *(event.event_id, endpoint_id, event.merchant_id, event.event, delivery_id, event.created_at),
                 next_try_at=now_ms(),
+                order_key=event.order_key,
             )
             await deps.merchants.deliveries.add(delivery)
         found.append(delivery)

@@ -14,6 +14,7 @@ from ..clients.merchants.turnstile import Closed, Crowded, Permit
 from ..deps import Deps
 from ..engine.job import Outcome
 from ..errors import Permanent, Snooze, Transient
+from ..rules.webhook_event import order_group
 from ..store.webhook_deliveries import Change, Delivery, Sending
 from ..store.webhook_endpoints import Endpoint
 from .accept import Accepted, NewEvent, body_for, complete, now_ms, sending_now, store, subscribed
@@ -37,12 +38,14 @@ async def deliver(deps: Deps, new: NewEvent, job_id: str, *, is_first: bool, is_
         permit, sending = None, None
     if accepted.is_duplicate:
         return _duplicate(new, accepted)
-    if len(accepted.event.endpoint_ids) == 1:
+    order_key = accepted.event.order_key
+    if len(accepted.event.endpoint_ids) == 1 and not order_key:
         delivery = accepted.deliveries[0]
         return await carry(deps, delivery, accepted, job_id, permit=permit, sending=sending, is_replay=is_replay)
     open_ = [each for each in accepted.deliveries if each.status in ("pending", "parked")]
     for delivery in open_:
-        await deps.hands.spawn(send_webhook.name, {"delivery_id": delivery.delivery_id}, job_id=delivery.job_id)
+        arguments, group = {"delivery_id": delivery.delivery_id}, order_group(delivery.endpoint_id, order_key)
+        await deps.hands.spawn(send_webhook.name, arguments, job_id=delivery.job_id, group=group)
     word = "accepted" if accepted.deliveries else "no_subscriber"
     return Outcome(word, event_id=accepted.event.event_id, endpoints=len(accepted.deliveries))
 
@@ -101,7 +104,7 @@ async def _taken_in(deps: Deps, new: NewEvent, job_id: str) -> tuple[Accepted, P
     """Store it. Where one endpoint gets it and can be called now, leave to call it comes with it."""
     body = body_for(new)
     endpoints = await subscribed(deps, new)
-    if len(endpoints) != 1:
+    if len(endpoints) != 1 or new.order_key:  # the job's own id is taken while it hands the delivery on
         return await store(deps, new, body, endpoints, [f"{new.event_id}:{each}" for each in endpoints]), None, None
     (endpoint,) = endpoints.values()
     limits = limits_of(deps, endpoint)

@@ -13,7 +13,7 @@ from ..engine.letters import REPLAY, original
 from ..engine.queue import NewJob, Queue
 from ..errors import Misuse, Permanent
 from ..rules import signing
-from ..rules.webhook_event import LONGEST_MERCHANT, is_pattern
+from ..rules.webhook_event import LONGEST_MERCHANT, is_pattern, order_group
 from ..store.webhook_deliveries import Choice, Delivery
 from ..store.webhook_endpoints import Endpoint, Secret
 from .accept import now_ms
@@ -186,7 +186,8 @@ async def resend(
 
 def _job(queue: Queue, delivery: Delivery, job_id: str, wait_s: float, replay_id: str | None) -> NewJob:
     arguments = {"delivery_id": delivery.delivery_id, **({"replay_id": replay_id} if replay_id else {})}
-    return queue.prepare(send_webhook.name, arguments, job_id=job_id, delay_s=wait_s)
+    group = order_group(delivery.endpoint_id, delivery.order_key)
+    return queue.prepare(send_webhook.name, arguments, job_id=job_id, delay_s=0 if group else wait_s, group=group)
 
 
 def _check(merchant_id: str, events: Sequence[str], rate: float | None, cap: int | None) -> None:

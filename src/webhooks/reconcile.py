@@ -7,6 +7,7 @@ from loguru import logger
 from ..catalog import send_webhook
 from ..deps import Deps
 from ..engine.job import Outcome
+from ..rules.webhook_event import order_group
 from .accept import now_ms
 
 LATE_S = 60.0  # overdue for so long, a delivery may have lost its job
@@ -14,18 +15,21 @@ MOST = 1_000  # looked at in one round; the next one is a minute away
 
 
 async def reconcile(deps: Deps) -> str:
-    """Give each overdue delivery a job. Safe to repeat, and where one carries it after all: the second finds it done.
+    """Give each overdue delivery that has no job one. Safe to repeat.
 
-    Its id says for which moment it stands, so that a round that finds the same delivery again enqueues nothing.
+    The new job's id says for which moment it stands, so that a round that finds the same again enqueues nothing; where
+    an old one turns up after all, the second of them finds the delivery done.
     """
-    late = await deps.merchants.deliveries.overdue(now_ms() - timedelta(seconds=LATE_S), MOST)
-    count = 0
-    for delivery in late:
-        if delivery.sending and delivery.sending.until > now_ms():
-            continue
+    now = now_ms()
+    late = await deps.merchants.deliveries.overdue(now - timedelta(seconds=LATE_S), MOST)
+    late = [delivery for delivery in late if not (delivery.sending and delivery.sending.until > now)]
+    waits = await deps.hands.wait([delivery.job_id for delivery in late])
+    lost = [delivery for delivery in late if delivery.job_id not in waits]
+    for delivery in lost:
         at = int(delivery.next_try_at.timestamp()) if delivery.next_try_at else 0
-        job_id = f"{delivery.delivery_id}~{at}"
-        count += await deps.hands.spawn(send_webhook.name, {"delivery_id": delivery.delivery_id}, job_id=job_id)
-    if count:
-        logger.warning("webhooks without a job were found", count=count)
-    return Outcome("reconciled", found=count)
+        job_id, arguments = f"{delivery.delivery_id}~{at}", {"delivery_id": delivery.delivery_id}
+        group = order_group(delivery.endpoint_id, delivery.order_key)
+        await deps.hands.spawn(send_webhook.name, arguments, job_id=job_id, group=group)
+    if lost:
+        logger.warning("webhooks without a job were found", count=len(lost))
+    return Outcome("reconciled", found=len(lost))

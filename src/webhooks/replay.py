@@ -130,6 +130,7 @@ async def _missing(
                     event.created_at,
                     next_try_at=now_ms(),
                     replay_id=replay_id,
+                    order_key=event.order_key,
                 )
         at, last = events[-1].created_at, events[-1].event_id
 

@@ -9,6 +9,7 @@ from ..catalog import send_webhook
 from ..deps import Deps
 from ..engine.queue import Queue, new_id
 from ..errors import Misuse, Transient
+from ..rules.webhook_event import order_group
 from .accept import NewEvent, body_for, now_ms, store, subscribed
 
 
@@ -47,7 +48,12 @@ async def submit(
             raise Misuse(f"idempotency key {idempotency_key!r} came with another payload before: {stored.event_id}")
         return Submitted(stored.event_id, stored.endpoint_ids, is_duplicate=True)
     jobs = [
-        queue.prepare(send_webhook.name, {"delivery_id": delivery.delivery_id}, job_id=delivery.job_id)
+        queue.prepare(
+            send_webhook.name,
+            {"delivery_id": delivery.delivery_id},
+            job_id=delivery.job_id,
+            group=order_group(delivery.endpoint_id, order_key),
+        )
         for delivery in accepted.deliveries
     ]
     try:

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from src.deps import Deps
-from src.errors import Snooze
+from src.engine import keys
+from src.errors import Permanent, Snooze, Transient
 from src.settings import Settings
 from tests.harness.jobs import job
 from tests.harness.lanes import Gate, serving
@@ -94,3 +95,51 @@ async def test_a_running_job_told_to_hurry_is_due_when_it_is_put_back(settings: 
         await house.queue.hurry([(job_id, 0)])
         gate.open()
         assert (await house.ended(job_id)).outcome == "done"
+
+
+async def test_jobs_of_a_group_run_one_after_the_other_in_their_order(settings: Settings) -> None:
+    """Each waits for the one before to be over, failures and retries included; other jobs are not held up."""
+    order: list[int] = []
+    tries = 0
+
+    async def grouped(deps: Deps, number: int) -> str:
+        nonlocal tries
+        if number == 3 and tries < 2:
+            tries += 1
+            raise Transient("not yet", retry_after_s=0.05)
+        if number == 5:
+            raise Permanent("never")
+        order.append(number)
+        return "done"
+
+    async def free(deps: Deps) -> str:
+        return "done"
+
+    async with serving(settings, job(grouped), job(free), keep_result_seconds=60) as house:
+        queue = house.queue
+        ids = await queue.put([queue.prepare("grouped", {"number": number}, group="g") for number in range(8)])
+        other = await house.enqueue("free")
+        assert (await house.ended(other)).outcome == "done"
+        assert [(await house.ended(job_id)).state for job_id in ids].count("dead") == 1
+        assert order == [0, 1, 2, 3, 4, 6, 7]
+        assert await house.redis.keys("folkform:group*") == []
+
+
+async def test_a_group_goes_on_when_its_first_job_is_gone(settings: Settings) -> None:
+    """A job that somebody removed from Redis does not hold the others for ever."""
+
+    async def grouped(deps: Deps, number: int) -> str:
+        return "done"
+
+    async with serving(settings, job(grouped), keep_result_seconds=60) as house:
+        queue = house.queue
+        first = queue.prepare("grouped", {"number": 1}, group="g", delay_s=3600)
+        second = queue.prepare("grouped", {"number": 2}, group="g")
+        await queue.put([first, second])
+        await queue.hurry([(second.job_id, 0)])  # it is not its turn
+        info = await queue.job(second.job_id)
+        assert info
+        assert info.state in ("pending", "scheduled")
+        await house.redis.delete(keys.JOB + first.job_id)
+        await queue.hurry([(second.job_id, 0)])
+        assert (await house.ended(second.job_id)).outcome == "done"

@@ -43,6 +43,38 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
     return "asyncio", {"use_uvloop": request.param}
 
 
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for shop.example, its key behind it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop.example")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("shop.example")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    path = tmp_path_factory.mktemp("tls") / "shop.pem"
+    path.write_bytes(
+        made.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _one_authority(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading all of certifi's takes longer than most of these tests."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+
+
 def settings(**changed: Any) -> WebhookSettings:
     return WebhookSettings(
         **{"allow_http": True, "allowed_networks": LOOPBACK, "timeout_seconds": 5.0, "allowed_ports": (443,), **changed}
@@ -64,9 +96,9 @@ def failing(error: Exception) -> Resolve:
 
 
 class Server:
-    """What a merchant's server saw. `serve` answers one request, given what it is, its number and where to write."""
+    """What a merchant's server saw. `serve` answers one request, given its number and where to write; None: never."""
 
-    def __init__(self, serve: "Serve") -> None:
+    def __init__(self, serve: "Serve | None") -> None:
         self.serve = serve
         self.port = 0
         self.connections = 0
@@ -86,7 +118,8 @@ class Server:
         self.connections += 1
         self.open += 1
         try:
-            with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            # a cancelled handler would be logged by asyncio
+            with suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, asyncio.CancelledError):
                 while True:
                     await self._one(reader, writer)
         finally:
@@ -101,6 +134,9 @@ class Server:
         size = next((int(line[15:]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), 0)
         self.requests.append(head + await reader.readexactly(size))
         self.arrived.set()
+        if self.serve is None:
+            await reader.read()  # to the end
+            raise ConnectionResetError
         await self.serve(len(self.requests), writer)
         await writer.drain()
         if writer.is_closing():
@@ -137,13 +173,8 @@ def dripping(first: bytes, drop: bytes) -> Serve:
     return serve
 
 
-async def mute(number: int, writer: asyncio.StreamWriter) -> None:
-    """Never answers; ends with the connection."""
-    await writer.wait_closed()
-
-
 @asynccontextmanager
-async def serving(serve: Serve, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
+async def serving(serve: Serve | None, *, tls: ssl.SSLContext | None = None) -> AsyncIterator[Server]:
     server = Server(serve)
     listener = await asyncio.start_server(server.connected, "127.0.0.1", 0, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
@@ -457,10 +488,11 @@ async def test_a_refused_connection_is_said_so() -> None:
         (b"HTTP/1.1 200 OK\r\nContent-Le", "closed before an answer came"),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "no HTTP/1.1 answer"),
         (b"HTTP/1.1 200 OK\r\nbroken header\r\n\r\n", "no HTTP/1.1 answer"),
+        (b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", "no HTTP/1.1 answer"),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * LONGEST_ANSWER, "broke before a whole answer came"),
         (b"HTTP/1.1 103 Early Hints\r\n\r\n" * 4_000, "broke before a whole answer came"),
     ],
-    ids=["nothing", "half a head", "SSH", "bad header", "endless header", "endless hints"],
+    ids=["nothing", "half a head", "SSH", "bad header", "101", "endless header", "endless hints"],
 )
 async def test_half_an_answer_is_none(answer: bytes, words: str) -> None:
     """It is the merchant's fault, and it is not sent again: something may have been done with it."""
@@ -483,7 +515,6 @@ async def test_half_an_answer_is_none(answer: bytes, words: str) -> None:
         [("x-shop", "a\x00")],
         [("x-shop", "SECRET ü")],
         [("x-shöp", "a")],
-        [("x-shop", None)],
     ],
     ids=repr,
 )
@@ -535,15 +566,20 @@ async def test_a_large_body_arrives_whole() -> None:
 async def test_a_body_that_is_not_read_ends_at_the_deadline() -> None:
     """A server that stops reading holds nothing up for longer."""
 
+    is_over = asyncio.Event()
+
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await writer.wait_closed()
+        await is_over.wait()
+        writer.close()
 
     listener = await asyncio.start_server(deaf, "127.0.0.1", 0, limit=1_024)
     port = listener.sockets[0].getsockname()[1]
     async with open_sender(settings(timeout_seconds=0.2)) as sender:
         answer = await call(sender, f"http://127.0.0.1:{port}/", body=b"x" * 16_000_000)
     assert answer.error == "timed out after 0.2 s while waiting for an answer"
+    is_over.set()
     listener.close()
+    await asyncio.sleep(0)  # the handler's last turn
 
 
 # --- What comes back
@@ -582,9 +618,8 @@ async def test_an_answer_is_read_whole_and_its_connection_kept(raw: bytes, statu
         (b"HTTP/1.0 200 OK\r\n\r\nto the end", 200, "to the end"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", 200, "half"),
         (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nno chunk", 200, ""),
-        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", 101, ""),
     ],
-    ids=["HTTP/1.0", "half a body", "broken chunks", "101"],
+    ids=["HTTP/1.0", "half a body", "broken chunks"],
 )
 async def test_once_the_head_is_there_the_status_counts(raw: bytes, status: int, response: str) -> None:
     """Whatever becomes of the body; the connection is closed."""
@@ -656,14 +691,14 @@ async def test_an_endless_body_is_read_so_far_and_no_further() -> None:
 @pytest.mark.parametrize(
     "serve",
     [
-        mute,
+        None,
         dripping(b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
         dripping(b"", b"H"),
         dripping(b"", b"HTTP/1.1 103 E\r\n\r\n"),
     ],
     ids=["mute", "dripping headers", "dripping status", "dripping hints"],
 )
-async def test_the_deadline_is_for_everything_together(serve: Serve) -> None:
+async def test_the_deadline_is_for_everything_together(serve: Serve | None) -> None:
     """No drop of an answer starts it again, and the connection is closed."""
     async with serving(serve) as server, open_sender(settings(timeout_seconds=0.3)) as sender:
         answer = await call(sender, server.url())
@@ -696,9 +731,9 @@ async def test_a_body_gets_two_seconds_of_a_long_deadline() -> None:
 
 @pytest.mark.parametrize("turns", range(6))
 @pytest.mark.parametrize(
-    "serve", [mute, dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b".")], ids=["head", "body"]
+    "serve", [None, dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b".")], ids=["head", "body"]
 )
-async def test_a_cancelled_call_leaves_no_connection(serve: Serve, turns: int) -> None:
+async def test_a_cancelled_call_leaves_no_connection(serve: Serve | None, turns: int) -> None:
     """Not even when it is cancelled again while it closes; and the next call goes through."""
     async with serving(serve) as server, open_sender(settings()) as sender:
         task = asyncio.create_task(sender.send(server.url(), HEADERS, BODY))
@@ -719,13 +754,17 @@ async def test_a_cancelled_call_leaves_no_connection(serve: Serve, turns: int) -
 @pytest.mark.parametrize("turns", range(12))
 async def test_a_call_cancelled_while_it_connects_leaves_no_connection(turns: int) -> None:
     """At whatever turn of the event loop it happens."""
-    async with serving(mute) as server, open_sender(settings()) as sender:
-        task = asyncio.create_task(sender.send(server.url(), HEADERS, BODY))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+    async with serving(None) as server:
+        async with open_sender(settings()) as sender:
+            task = asyncio.create_task(sender.send(server.url(), HEADERS, BODY))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            # behind this connection in the server's queue, the cancelled one has been accepted, too
+            server.serve = saying(OK)
+            assert (await call(sender, server.url())).status == 200
         await server.none_open()
 
 
@@ -833,7 +872,7 @@ async def test_a_pool_nobody_uses_is_closed_after_a_while() -> None:
 
 async def test_closing_the_sender_ends_what_is_under_way() -> None:
     """Nothing stays open behind it."""
-    async with serving(mute) as server:
+    async with serving(None) as server:
         async with open_sender(settings()) as sender:
             task = asyncio.create_task(sender.send(server.url(), HEADERS, BODY))
             await server.arrived.wait()
@@ -845,32 +884,6 @@ async def test_closing_the_sender_ends_what_is_under_way() -> None:
 # --- TLS
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for shop.example, its key behind it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "shop.example")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("shop.example")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    path = tmp_path_factory.mktemp("tls") / "shop.pem"
-    path.write_bytes(
-        made.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    return path
-
-
 def serving_tls(serve: Serve, certificate: Path, names: list[str | None]) -> Any:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
@@ -878,9 +891,8 @@ def serving_tls(serve: Serve, certificate: Path, names: list[str | None]) -> Any
     return serving(serve, tls=context)
 
 
-async def test_https_goes_by_the_name(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_https_goes_by_the_name(certificate: Path) -> None:
     """SNI, Host and the certificate are the name's though an address was dialled; and the connection is kept."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     names: list[str | None] = []
     async with serving_tls(saying(OK), certificate, names) as server:
         async with open_sender(settings(), resolve=resolving("127.0.0.1")) as sender:
@@ -896,8 +908,9 @@ async def test_https_goes_by_the_name(certificate: Path, monkeypatch: pytest.Mon
         await server.none_open()
 
 
-async def test_an_unknown_authority_is_said_so(certificate: Path) -> None:
+async def test_an_unknown_authority_is_said_so(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a byte of the event is sent to somebody who cannot prove who it is."""
+    monkeypatch.delenv("SSL_CERT_FILE")
     async with serving_tls(saying(OK), certificate, []) as server:
         async with open_sender(settings(), resolve=resolving("127.0.0.1")) as sender:
             answer = await call(sender, server.url("shop.example", "https"))

@@ -44,7 +44,7 @@ def _protocol_fault(error: Exception) -> tuple[str, bool]:
         if str(error).startswith("Server disconnected"):
             return "the connection was closed before an answer came", False
         return "what came back is no HTTP/1.1 answer", False
-    if isinstance(error, httpx.LocalProtocolError | ValueError | TypeError):
+    if isinstance(error, httpx.LocalProtocolError | UnicodeError):
         return "a header cannot be sent as it is: it may hold printable ASCII only, in name and value", False
     # a bug of ours must neither be charged to the merchant nor stay unseen
     logger.opt(exception=error).error("webhook call hit a bug")

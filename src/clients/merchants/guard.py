@@ -130,10 +130,6 @@ class Guard(httpcore.AsyncNetworkBackend):
         """Always raises Denied."""
         raise Denied("a unix socket must not be called")
 
-    async def sleep(self, seconds: float) -> None:
-        """Asked for by httpcore between two connects, which are not repeated here."""
-        await asyncio.sleep(seconds)
-
     def abort(self) -> list[Stream]:
         """Close every connection at once, and return those whose sockets are still to be closed by the event loop."""
         streams = list(self.live)

@@ -87,21 +87,25 @@ end
 for number, lane in ipairs(lanes) do
   if lane.take > 0 then
     local found = redis.call('ZRANGEBYSCORE', lane.name, '-inf', now, 'WITHSCORES', 'LIMIT', 0, lane.take)
-    local ids, held, payloads, tries = {}, {}, {}, {}
+    local ids, held, payloads, tries, groups = {}, {}, {}, {}, {}
     for at = 1, #found, 2 do
       local id = found[at]
       ids[#ids + 1], held[#held + 1] = id, IN_PROGRESS .. id
-      payloads[#payloads + 1], tries[#tries + 1] = JOB .. id, TRIES .. id
+      payloads[#payloads + 1], tries[#tries + 1], groups[#groups + 1] = JOB .. id, TRIES .. id, GROUP_OF .. id
     end
     if #ids > 0 then
       local running = RUNNING .. lane.name
       local owners = redis.call('HMGET', running, unpack(ids))
       held, payloads, tries = redis.call('MGET', unpack(held)), redis.call('MGET', unpack(payloads)),
         redis.call('MGET', unpack(tries))
+      groups = redis.call('MGET', unpack(groups))
       local hide, own = {}, {}
       for at, id in ipairs(ids) do
         local taken = true
-        if owners[at] then
+        if groups[at] and not owners[at] and first_of(string.match(groups[at], '|(.*)$')) ~= id then
+          later(lane.name, id, behind_ms)
+          taken = false
+        elseif owners[at] then
           taken, tries[at] = rescued(lane.name, id, owners[at], tries[at])
         elseif held[at] then -- an arq Worker of somebody else runs it
           later(lane.name, id, math.max(redis.call('PTTL', IN_PROGRESS .. id), 1000))

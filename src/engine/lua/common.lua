@@ -22,6 +22,25 @@ local function defer(lane, id, due, priority)
   end
 end
 
+-- How long a job of a group waits for those before it, until it is looked whether they are still there.
+local behind_ms = 600000
+
+-- The group a job is in, or nil, and the lane it was put in.
+local function group_of(id)
+  local lane, group = string.match(redis.call('GET', GROUP_OF .. id) or '', '^([^|]*)|(.*)$')
+  return group, lane
+end
+
+-- The first of a group that there still is.
+local function first_of(group)
+  local id = redis.call('LINDEX', GROUP .. group, 0)
+  while id and redis.call('EXISTS', JOB .. id) == 0 do
+    redis.call('LPOP', GROUP .. group)
+    id = redis.call('LINDEX', GROUP .. group, 0)
+  end
+  return id
+end
+
 -- Nobody spoke with Redis for half a lease: it was away, or no worker lived. Those who live renew their leases first,
 -- whichever of them it is that speaks first.
 local function beat(now, lease)

@@ -1,5 +1,5 @@
 -- Store jobs. ARGV: kept_ms, a JSON list of lists, per job: lane, id, payload, delay_ms, priority, unique key or '',
--- once_ms.
+-- once_ms, group or ''.
 -- Returns per job the id of the job that stands for it: its own, or the first with the same unique key.
 -- Safe to repeat with the same ids.
 local kept, now = tonumber(ARGV[1]), now_ms()
@@ -33,8 +33,16 @@ local function hand_over(lane, id, payload)
   return true
 end
 
+-- Line up behind the jobs of its group; whether there are any.
+local function is_behind(lane, id, group)
+  redis.call('SET', GROUP_OF .. id, lane .. '|' .. group, 'PX', kept)
+  local length = redis.call('RPUSH', GROUP .. group, id)
+  redis.call('PEXPIRE', GROUP .. group, kept)
+  return length > 1
+end
+
 for _, job in ipairs(cjson.decode(ARGV[2])) do
-  local lane, id, payload, delay, priority, unique, once = unpack(job)
+  local lane, id, payload, delay, priority, unique, once, group = unpack(job)
   local first = unique ~= '' and redis.call('GET', UNIQUE .. unique)
   if first and first ~= id and redis.call('EXISTS', JOB .. first) == 1 then
     id = first
@@ -46,7 +54,10 @@ for _, job in ipairs(cjson.decode(ARGV[2])) do
     if once > 0 then
       redis.call('SET', ONCE .. id, 1, 'PX', delay + once)
     end
-    if delay > 0 then
+    if group ~= '' and is_behind(lane, id, group) then
+      redis.call('ZADD', lane, now + behind_ms, id)
+      redis.call('SADD', LANES, lane)
+    elseif delay > 0 then
       defer(lane, id, now + delay, priority)
       woken[lane] = true
     elseif not hand_over(lane, id, payload) then

@@ -18,6 +18,17 @@ local function over(lane, id, result, keep, unique, is_failed)
   if unique ~= '' and redis.call('GET', UNIQUE .. unique) == id then
     redis.call('DEL', UNIQUE .. unique)
   end
+  local group = group_of(id)
+  if group then
+    redis.call('LREM', GROUP .. group, 1, id)
+    redis.call('DEL', GROUP_OF .. id)
+    local next_id = first_of(group)
+    local _, waits_in = group_of(next_id or '')
+    if waits_in and redis.call('HEXISTS', RUNNING .. waits_in, next_id) == 0 then
+      redis.call('ZADD', waits_in, 'XX', now, next_id)
+      woken[waits_in] = true
+    end
+  end
   processed[lane] = (processed[lane] or 0) + 1
   if is_failed ~= '' then
     failed[lane] = (failed[lane] or 0) + 1

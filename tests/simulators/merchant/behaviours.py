@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from functools import cached_property, lru_cache
 from http import HTTPStatus
-from itertools import chain, cycle, repeat
+from itertools import chain, cycle
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
@@ -78,13 +78,13 @@ class Behaviour:
 
     def pieces(self) -> Iterator[bytes]:
         """Make the body as it is sent, piece by piece."""
-        for body in repeat(self.body, self.repeat):
+        for _ in range(self.repeat):
             if self.chunk_bytes:
-                for at in range(0, len(body), self.chunk_bytes):
-                    chunk = body[at : at + self.chunk_bytes]
+                for at in range(0, len(self.body), self.chunk_bytes):
+                    chunk = self.body[at : at + self.chunk_bytes]
                     yield b"%x\r\n%s\r\n" % (len(chunk), chunk)
             else:
-                yield body
+                yield self.body
         if self.chunk_bytes:
             yield b"0\r\n\r\n"
 
@@ -95,6 +95,10 @@ class Cycle:
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     cycle: tuple[Behaviour, ...]
+
+    def __post_init__(self) -> None:
+        if not self.cycle:
+            raise ValueError("a merchant has to behave somehow: the cycle is empty")
 
 
 Script = tuple[Behaviour | Cycle, ...]

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
+
+from pydantic import ConfigDict, TypeAdapter
 
 from tests.simulators.merchant.behaviours import Behaviour, Cycle, Script, ok, played
 from tests.simulators.merchant.requests import Head, headers_of
@@ -15,6 +18,7 @@ from tests.simulators.merchant.requests import Head, headers_of
 class Received:
     """One request. `path` is its target, `arrived_at` the `time.time()` at which it was whole."""
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
     name: str
     method: str
     path: str
@@ -29,6 +33,9 @@ class Received:
     def headers(self) -> dict[str, str]:
         """The headers by lower-case name."""
         return headers_of(self.head)
+
+
+RECEIVED: TypeAdapter[list[Received]] = TypeAdapter(list[Received])
 
 
 class Merchant:
@@ -78,7 +85,8 @@ class Merchant:
 class Book:
     """The merchants by name; one that nobody has set accepts everything.
 
-    With `light` only ids, times and counts are kept. `connections` counts what was accepted, of all merchants.
+    With `light` only ids, times and counts are kept. `connections` counts what was accepted, of all merchants, but for
+    those who only ask the control routes.
     """
 
     def __init__(self, *, light: bool = False) -> None:

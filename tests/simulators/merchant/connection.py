@@ -2,10 +2,9 @@
 
 import asyncio
 import contextlib
-import itertools
 import socket
 import struct
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import cast
 
 from tests.simulators.merchant.behaviours import Behaviour, status
@@ -35,6 +34,7 @@ class Connection(asyncio.Protocol):
         self._busy = False  # answering, or never going to: what else arrives has to wait
         self._left = False  # closed by one of the two sides: nothing more is said
         self._stale = False
+        self._counted = True
         self._serving: Merchant | None = None  # whose request is in flight
         self._task: asyncio.Task[None] | None = None
         self._room = asyncio.Event()
@@ -152,10 +152,12 @@ class Connection(asyncio.Protocol):
         if behaviour.end in ("close", "stale") or head.closes:
             self.close()
 
-    def _start(self, work: "asyncio._CoroutineLike[None]") -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> None:
         self._task = asyncio.get_running_loop().create_task(work)
 
     async def _obey(self, head: Head, body: bytes) -> None:
+        self._book.connections -= self._counted
+        self._counted = False
         behaviour = await self._control(head.method, head.target, body)
         await self._play(behaviour, head)
 
@@ -189,7 +191,7 @@ class Connection(asyncio.Protocol):
             self._write(data)
             await self._room.wait()
             return
-        for at in itertools.islice(range(len(data)), len(data)):
+        for at in range(len(data)):
             await asyncio.sleep(byte_s)
             self._write(data[at : at + 1])
 

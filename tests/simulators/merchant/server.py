@@ -29,6 +29,7 @@ class Merchants(Book):
     def __init__(self, *, light: bool = False, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         super().__init__(light=light)
         self._tls = tls
+        self._routes = Routes(self)
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._numbers = itertools.count(1)
         self._open: set[Connection] = set()
@@ -114,7 +115,7 @@ class Merchants(Book):
                 self._unheard.add(client)
 
     async def _serve(self, client: socket.socket, number: int) -> None:
-        connection = Connection(self, Routes(self).answer, client, number, self._open)
+        connection = Connection(self, self._routes.answer, client, number, self._open)
         try:
             await self._loop.connect_accepted_socket(lambda: connection, client, ssl=self._tls)
         except (OSError, asyncio.CancelledError):  # no TLS that we speak, or the merchants went down meanwhile
@@ -156,9 +157,7 @@ async def running(*, light: bool = False, tls: ssl.SSLContext | None = None, por
 
 
 @contextlib.contextmanager
-def running_in_thread(
-    *, light: bool = False, tls: ssl.SSLContext | None = None, port: int = 0
-) -> Iterator[InThread]:
+def running_in_thread(*, light: bool = False, tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[InThread]:
     """Serve from a thread, so that a busy or blocked event loop of the caller's does not hold the merchants up."""
 
     @contextlib.asynccontextmanager
