@@ -66,6 +66,14 @@ def journaled(collection: Collection) -> Collection:
     return collection.with_options(write_concern=WriteConcern(**concern))
 
 
+def quick(collection: Collection) -> Collection:
+    """The same collection, whose writes are in the server's memory on return.
+
+    For what a later `journaled` write confirms, while somebody else still has it.
+    """
+    return collection.with_options(write_concern=WriteConcern(w=1))
+
+
 async def ping(database: Database, shown: str) -> None:
     """One round trip. Raises Transient or Permanent with a line that says what to do."""
     try:

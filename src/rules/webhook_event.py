@@ -59,7 +59,7 @@ def event_id_of(job_id: str) -> str:
 
 
 def order_group(of: str, order_key: str | None) -> str:
-    """The group (`Queue.prepare`) of a merchant's events, or an endpoint's deliveries, that keep their order; "" for none."""
+    """The group (`Queue.prepare`) of a merchant's events, or an endpoint's deliveries, in their order; "" for none."""
     return f"webhook:{of}:{order_key}" if order_key else ""
 
 

@@ -10,7 +10,8 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from pymongo.errors import BulkWriteError
 
 from ..batcher import Batcher
-from ..clients.mongo import Collection, Database, Document, journaled
+from ..clients.mongo import Collection, Database, Document, journaled, quick
+from ..errors import Transient
 
 DUPLICATE = 11000  # MongoDB's error code
 OPEN = ("pending", "parked")
@@ -126,7 +127,7 @@ class WebhookDeliveries:
         # a later write to the journal has the earlier ones before it: what this confirms is all on the disk
         self._journaled = journaled(self._collection)
         self._retention = retention
-        self._add = Batcher(partial(self._add_many, self._collection))
+        self._add = Batcher(partial(self._add_many, quick(self._collection)))
         self._add_durably = Batcher(partial(self._add_many, self._journaled))
         self._get = Batcher(self._get_many)
         self._begin = Batcher(self._begin_many)
@@ -165,7 +166,7 @@ class WebhookDeliveries:
 
     async def settle(self, change: Change) -> None:
         """Note what became of it; on the disk on return, with all that was written before. Safe to repeat where it
-        names whose attempt it was.
+        names whose attempt it was. Raises Transient where there is no such delivery (any more).
         """
         await self._settle(change)
 
@@ -255,7 +256,7 @@ class WebhookDeliveries:
                 update["$push"] = {"attempts": interrupted}
             query = {"_id": delivery.delivery_id, "status": {"$in": OPEN}, "sending": held}
             operations.append(UpdateOne(query, update))
-        done = await self._collection.bulk_write(operations, ordered=False)
+        done = await quick(self._collection).bulk_write(operations, ordered=False)
         if done.matched_count == len(asked):
             return [True] * len(asked)
         ids = [delivery.delivery_id for delivery, _, _ in asked]
@@ -266,8 +267,13 @@ class WebhookDeliveries:
         ]
 
     async def _settle_many(self, changes: list[Change]) -> list[Exception | None]:
-        await self._journaled.bulk_write([change.update() for change in changes], ordered=False)
-        return [None] * len(changes)
+        done = await self._journaled.bulk_write([change.update() for change in changes], ordered=False)
+        if done.matched_count == len(changes):
+            return [None] * len(changes)
+        ids = [change.delivery_id for change in changes]
+        there = {found["_id"] async for found in self._collection.find({"_id": {"$in": ids}}, {"_id": 1})}
+        # a primary that was voted out took them with it: they were not on a majority yet
+        return [None if each in there else Transient(f"delivery {each} is gone from MongoDB") for each in ids]
 
     def _document(self, delivery: Delivery) -> Document:
         document: Document = {

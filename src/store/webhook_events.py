@@ -8,7 +8,7 @@ from pymongo import ASCENDING, IndexModel
 from pymongo.errors import BulkWriteError
 
 from ..batcher import Batcher
-from ..clients.mongo import Collection, Database, Document, journaled
+from ..clients.mongo import Collection, Database, Document, journaled, quick
 
 DUPLICATE = 11000  # MongoDB's error code
 
@@ -33,7 +33,7 @@ class WebhookEvents:
     def __init__(self, database: Database, retention: timedelta) -> None:
         self._collection = database["webhook_events"]
         self._retention = retention
-        self._add = Batcher(partial(self._add_many, self._collection))
+        self._add = Batcher(partial(self._add_many, quick(self._collection)))
         self._add_durably = Batcher(partial(self._add_many, journaled(self._collection)))
         self._get = Batcher(self._get_many)
 
@@ -55,7 +55,8 @@ class WebhookEvents:
     async def add(self, event: Event, *, durably: bool = False) -> Event:
         """Store the event and return it; where its id or its idempotency key is taken, the one that has it.
 
-        On the disk on return where that is `durably`. Safe to repeat. Many at once are written in one round trip.
+        On the disk on return where that is `durably`, else when a delivery of it is settled. Safe to repeat. Many at
+        once are written in one round trip.
         """
         return await (self._add_durably if durably else self._add)(event)
 

@@ -14,14 +14,13 @@ from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from src.clients.merchants.guard import Denied, Guard, Resolve, examine, system_resolve
-from src.clients.merchants.pools import KEEPALIVE_S, MOST_UNUSED, Pool, Pools
+from src.clients.merchants.pools import KEEPALIVE_S, MOST_UNUSED
 from src.clients.merchants.sender import Answer, Sender, open_sender
 from src.clients.merchants.stream import LONGEST_ANSWER
 from src.errors import Misuse
@@ -142,10 +141,10 @@ class Server:
         if writer.is_closing():
             raise ConnectionResetError
 
-    async def none_open(self) -> None:
-        """Wait until the other side has closed every connection."""
+    async def none_open(self, but: int = 0) -> None:
+        """Wait until the other side has closed every connection but so many."""
         async with asyncio.timeout(SOON_S), self._changed:
-            await self._changed.wait_for(lambda: not self.open)
+            await self._changed.wait_for(lambda: self.open <= but)
 
 
 Serve = Callable[[int, asyncio.StreamWriter], Awaitable[None]]
@@ -734,18 +733,23 @@ async def test_a_body_gets_two_seconds_of_a_long_deadline() -> None:
     "serve", [None, dripping(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", b".")], ids=["head", "body"]
 )
 async def test_a_cancelled_call_leaves_no_connection(serve: Serve | None, turns: int) -> None:
-    """Not even when it is cancelled again while it closes; and the next call goes through."""
-    async with serving(serve) as server, open_sender(settings()) as sender:
-        task = asyncio.create_task(sender.send(server.url(), HEADERS, BODY))
+    """Not even when it is cancelled again while it closes, and another call to the same server goes on."""
+    async with serving(None) as server, open_sender(settings()) as sender:
+        other = asyncio.create_task(call(sender, server.url()))
         await server.arrived.wait()
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
+        server.arrived.clear()
+        server.serve = serve
+        task = asyncio.create_task(call(sender, server.url()))
+        await server.arrived.wait()
+        for cancelled in (task, task, other):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            cancelled.cancel()
+            if cancelled is task and task.cancelling() > 1:
+                await server.none_open(but=1)
+        for cancelled in (task, other):
+            with pytest.raises(asyncio.CancelledError):
+                await cancelled
         await server.none_open()
         server.serve = saying(OK)
         assert (await call(sender, server.url())).status == 200
@@ -789,6 +793,26 @@ async def test_a_stale_connection_is_replaced_once() -> None:
         assert (await call(sender, server.url())).status == 200
         assert (await call(sender, server.url())).status == 200
         assert (server.connections, len(server.requests)) == (2, 3)
+
+
+async def test_no_second_stale_connection_is_tried() -> None:
+    """A server that was restarted has closed all that were kept, so the second try opens a connection."""
+    both = asyncio.Event()
+
+    async def serve(number: int, writer: asyncio.StreamWriter) -> None:
+        if number == 2:
+            both.set()
+        await both.wait()
+        if number > 2 and server.connections == 2:
+            writer.close()
+        else:
+            writer.write(OK)
+
+    async with serving(serve) as server, open_sender(settings()) as sender:
+        for calls in (2, 1):
+            answers = await asyncio.gather(*[call(sender, server.url()) for _ in range(calls)])
+            assert {answer.status for answer in answers} == {200}
+        assert (server.connections, len(server.requests)) == (3, 4)
 
 
 async def test_a_new_connection_that_fails_is_not_replaced() -> None:
@@ -851,23 +875,29 @@ async def test_the_longest_unused_connections_are_closed() -> None:
         assert server.connections == MOST_UNUSED + 21
 
 
-async def test_a_pool_nobody_uses_is_closed_after_a_while() -> None:
+async def test_a_connection_nobody_uses_is_closed_after_a_while() -> None:
     """While one that is in use stays, however long its call takes."""
-    context = httpx.create_ssl_context()
-    pools = Pools(lambda: Pool(Guard(settings(), system_resolve), context))
-    shop, other, busy = ("https", "shop", 443), ("https", "other", 443), ("https", "busy", 443)
-    with pools.use(busy) as used:
-        with pools.use(shop) as first:
-            pass
-        with pools.use(shop) as again:
-            assert again is first
-        first.unused_since -= KEEPALIVE_S + 1
-        with pools.use(other):
-            pass
-        with pools.use(shop) as later:
-            assert later is not first
+    async with serving(saying(OK)) as server, open_sender(settings(), resolve=resolving("127.0.0.1")) as sender:
+        pools = sender._pools
+        shop, busy = ("http", "shop.example", server.port), ("http", "busy.example", server.port)
+        assert (await call(sender, server.url("shop.example"))).status == 200
+        assert (await call(sender, server.url("busy.example"))).status == 200
+        with pools.use(busy) as used:
+            with pools.use(shop) as first:
+                pass
+            with pools.use(shop) as again:
+                assert again is first
+            first.unused_since -= KEEPALIVE_S + 1
+            assert (await call(sender, server.url("other.example"))).status == 200
+            with pools.use(shop) as later:
+                assert later is not first
+            with pools.use(busy) as second:
+                assert second is not used
         with pools.use(busy) as same:
             assert same is used
+            same.is_doubtful = True
+        with pools.use(busy) as replaced:
+            assert replaced is not used
 
 
 async def test_closing_the_sender_ends_what_is_under_way() -> None:

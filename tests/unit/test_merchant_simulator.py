@@ -252,12 +252,12 @@ async def test_latency_is_before_the_head(merchants: InLoop) -> None:
     async with client(merchants.port) as one:
         one.send(webhook("shop"))
         await one.reader.readexactly(1)
-        assert time.monotonic() - began >= 0.1
+        assert time.monotonic() - began >= 0.09  # uvloop's clock has whole milliseconds
 
 
 async def test_dripping_sends_single_bytes(merchants: InLoop) -> None:
     """Head and body come byte by byte, each after its time."""
-    merchants.behave("shop", sim.drip(head_byte_s=0.001, body_byte_s=0.002, body=b"0123456789"))
+    merchants.behave("shop", sim.drip(head_byte_s=0.003, body_byte_s=0.003, body=b"0123456789"))
     async with client(merchants.port) as one:
         one.send(webhook("shop"))
         began = time.monotonic()
@@ -272,7 +272,7 @@ async def test_dripping_sends_single_bytes(merchants: InLoop) -> None:
 
 @pytest.mark.parametrize("chunk_bytes", [0, 65536])
 async def test_a_huge_body_is_streamed(merchants: InLoop, chunk_bytes: int) -> None:
-    """All of it arrives, with backpressure: the server holds little of it while the client does not read."""
+    """All of it arrives, in one piece or in chunks."""
     merchants.behave("shop", replace(sim.huge(16, chunk_bytes=chunk_bytes), end="close"))
     answer = await all_of(merchants.port, webhook("shop"))
     head, _, body = answer.partition(b"\r\n\r\n")
@@ -282,7 +282,7 @@ async def test_a_huge_body_is_streamed(merchants: InLoop, chunk_bytes: int) -> N
 
 
 async def test_a_client_that_stops_reading_stops_the_stream(merchants: InLoop) -> None:
-    """One who leaves in the middle ends it, and nothing is in flight any more."""
+    """The answer waits for the client to read on; one who leaves instead ends it, and nothing is in flight any more."""
     merchants.behave("shop", sim.huge(512))
     async with client(merchants.port) as one:
         one.send(webhook("shop"))
@@ -332,15 +332,19 @@ async def test_a_script_is_played_and_its_end_stays(merchants: InLoop) -> None:
 
 
 async def test_a_cap_and_the_peak_in_flight(merchants: InLoop) -> None:
-    """Of four at a time, two are taken and two get a 429 at once; each 429 is over before the next."""
-    merchants.behave("shop", sim.capped(2, latency_s=0.2))
-    answers = await asyncio.gather(*(statuses(merchants, "shop", 1) for _ in range(4)))
-    assert sorted(code for [code] in answers) == [200, 200, 429, 429]
-    assert merchants.peak("shop") == 3
-    merchants.behave("shop", sim.ok(latency_s=0.05))
+    """Two wait for ever and who comes on top gets a 429 at once; the peak counts those not answered, three of them."""
+    merchants.behave("shop", replace(sim.dead(), at_most=2))
+    async with client(merchants.port) as first, client(merchants.port) as second:
+        first.send(webhook("shop"))
+        second.send(webhook("shop"))
+        await merchants.wait_for("shop", 2)
+        assert await statuses(merchants, "shop", 3) == [429] * 3
+        assert (merchants.in_flight("shop"), merchants.peak("shop")) == (2, 3)
+    await nobody(merchants)
     merchants.clear()
-    await asyncio.gather(*(statuses(merchants, "shop", 2) for _ in range(7)))
-    assert (merchants.peak("shop"), merchants.count("shop"), merchants.connections) == (7, 14, 7)
+    merchants.behave("shop", sim.ok(latency_s=0.01))
+    assert await statuses(merchants, "shop", 3) == [200] * 3
+    assert (merchants.peak("shop"), merchants.count("shop"), merchants.connections) == (1, 3, 1)
 
 
 # --- the port
@@ -467,8 +471,8 @@ async def test_as_a_process(remote: Remote) -> None:
     assert remote.arrivals("shop", since=1) == [("b", second.arrived_at)]
     assert (remote.ids("shop"), remote.count("shop"), remote.peak("shop")) == ({"a": 1, "b": 1}, 2, 1)
     assert remote.connections == 1
-    with pytest.raises(RuntimeError, match="refused POST behave: ValidationError"):
-        remote.behave("shop", Behaviour(end="explode"))  # type: ignore[arg-type]
+    with pytest.raises(RuntimeError, match="refused POST behave: ValueError: a merchant has to behave"):
+        remote.behave("shop")
     remote.clear()
     assert (remote.count("shop"), remote.connections) == (0, 0)
 

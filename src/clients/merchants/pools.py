@@ -1,4 +1,4 @@
-"""Kept connections, one pool for each origin; pools that nobody uses are closed in time."""
+"""Kept connections, the last used first; those that nobody uses are closed in time."""
 
 import asyncio
 import ssl
@@ -13,7 +13,7 @@ from .guard import Guard
 from .stream import Stream
 
 KEEPALIVE_S = 30.0  # how long an idle connection is kept: shorter than most servers do, or they are stale too often
-MOST_UNUSED = 256  # origins whose idle connections are kept
+MOST_UNUSED = 512  # idle connections that are kept
 
 Origin = tuple[str, str, int]  # scheme, host, port
 
@@ -32,56 +32,65 @@ class Transport(httpx.AsyncHTTPTransport):
 
 
 class Pool:
-    """The connections to one origin, as httpcore's pool takes time in the number of its connections at every call."""
+    """One connection: httpcore's pool looks at each pair of its connections at every call, which with 64 of them takes
+    as long as ten calls.
+    """
 
-    def __init__(self, guard: Guard, context: ssl.SSLContext) -> None:
+    def __init__(self, origin: Origin, guard: Guard, context: ssl.SSLContext) -> None:
+        self.origin = origin
         self.guard = guard
         self.transport = Transport(
             httpcore.AsyncConnectionPool(
-                ssl_context=context, max_connections=None, keepalive_expiry=KEEPALIVE_S, network_backend=self.guard
+                ssl_context=context, max_connections=1, keepalive_expiry=KEEPALIVE_S, network_backend=self.guard
             )
         )
-        self.calls = 0  # that use it now
         self.unused_since = 0.0  # on the event loop's clock
-        self.is_doubtful = False  # a call was cut short: httpcore may have lost count of its connections
+        self.is_doubtful = False  # a call was cut short: httpcore may have lost count of its connection
 
 
 class Pools:
-    """The pool of each origin. Those that nobody uses are closed after a while, the longest unused first."""
+    """The connections there are, by origin. The longest unused are closed first."""
 
-    def __init__(self, make: Callable[[], Pool]) -> None:
+    def __init__(self, make: Callable[[Origin], Pool]) -> None:
         self._make = make
-        self._pools: dict[Origin, Pool] = {}
-        self._unused: OrderedDict[Origin, Pool] = OrderedDict()
+        self._idle: dict[Origin, list[Pool]] = {}
+        self._unused: OrderedDict[Pool, None] = OrderedDict()
+        self._used: set[Pool] = set()
 
     @contextmanager
     def use(self, origin: Origin) -> Iterator[Pool]:
-        """The pool of `origin`, which is not closed meanwhile."""
-        pool = self._pools.get(origin) or self._pools.setdefault(origin, self._make())
-        self._unused.pop(origin, None)
-        pool.calls += 1
+        """A connection to `origin` that nobody else uses meanwhile."""
+        idle = self._idle.get(origin)
+        if idle:
+            pool = idle.pop()
+            del self._unused[pool]
+        else:
+            pool = self._make(origin)
+        self._used.add(pool)
         try:
             yield pool
         finally:
-            pool.calls -= 1
-            if not pool.calls:
-                pool.unused_since = now = asyncio.get_running_loop().time()
-                self._unused[origin] = pool
-                if pool.is_doubtful:
-                    self._close(origin)
-                self._close_oldest(now)
+            self._used.discard(pool)
+            pool.unused_since = now = asyncio.get_running_loop().time()
+            if pool.is_doubtful:
+                pool.guard.abort()
+            elif pool.guard.live:
+                self._idle.setdefault(origin, []).append(pool)
+                self._unused[pool] = None
+            self._close_oldest(now)
 
     def close(self) -> list[Stream]:
         """Close all, also what is in use, and return the connections whose sockets are still to be closed."""
-        return [stream for pool in self._pools.values() for stream in pool.guard.abort()]
+        return [stream for pool in (*self._used, *self._unused) for stream in pool.guard.abort()]
 
     def _close_oldest(self, now: float) -> None:
         while self._unused:
-            origin, pool = next(iter(self._unused.items()))
+            pool = next(iter(self._unused))
             if len(self._unused) <= MOST_UNUSED and now < pool.unused_since + KEEPALIVE_S:
                 return
-            self._close(origin)
-
-    def _close(self, origin: Origin) -> None:
-        self._unused.pop(origin).guard.abort()
-        del self._pools[origin]
+            del self._unused[pool]
+            idle = self._idle[pool.origin]
+            idle.remove(pool)
+            if not idle:
+                del self._idle[pool.origin]
+            pool.guard.abort()

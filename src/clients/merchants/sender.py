@@ -59,7 +59,7 @@ class Sender:
     def __init__(self, settings: WebhookSettings, resolve: Resolve, context: ssl.SSLContext) -> None:
         self._timeout_s = settings.timeout_seconds
         self._plan = lru_cache(PLANS)(partial(_plan, allow_http=settings.allow_http))
-        self._pools = Pools(lambda: Pool(Guard(settings, resolve), context))
+        self._pools = Pools(lambda origin: Pool(origin, Guard(settings, resolve), context))
 
     async def send(self, url: str, headers: Headers, body: bytes) -> Answer:
         """POST `body`, and say what came of it within `timeout_seconds`. Raises nothing but CancelledError.
@@ -146,7 +146,7 @@ async def _answer(pool: Pool, request: httpx.Request, attempt: Attempt) -> httpx
     except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
         if not attempt.is_stale:
             raise
-    # the server closed one kept connection, so probably the others too
+    # the server closed it while it was kept
     await pool.transport.drop_idle()
     return await pool.transport.handle_async_request(request)
 
