@@ -24,28 +24,43 @@ class Batcher(Generic[T, R]):
         self._most = most
         self._at_once = at_once
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
-        self._calls: set[asyncio.Task[None]] = set()
+        self._serving = 0
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def __call__(self, item: T) -> R:
         """The result for `item`."""
         future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._calls) < self._at_once:
-            task = asyncio.create_task(self._serve())
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
+        if self._serving < self._at_once:
+            self._begin()
         return await future
 
+    def _begin(self) -> None:
+        self._serving += 1
+        task = asyncio.create_task(self._serve())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
     async def _serve(self) -> None:
+        try:
+            await self._serve_all()
+        finally:
+            self._serving -= 1  # with the last look at who waits: by the time the task is done, somebody may have come
+
+    async def _serve_all(self) -> None:
         while self._waiting:
             batch = [self._waiting.popleft() for _ in range(min(self._most, len(self._waiting)))]
             try:
                 results: Sequence[R | Exception] = await self._do([item for item, _ in batch])
+                if len(results) != len(batch):
+                    raise ValueError(f"{len(results)} results for {len(batch)} items")  # noqa: TRY301 - to all of them
             except Exception as e:  # noqa: BLE001 - it is the callers' to handle, each of them
                 results = [e] * len(batch)
             except BaseException:
                 for _, future in batch:
                     future.cancel()
+                if self._waiting:  # they are no part of it
+                    self._begin()
                 raise
             for (_, future), result in zip(batch, results, strict=True):
                 if future.done():

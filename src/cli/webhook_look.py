@@ -12,9 +12,10 @@ from ..clients.mongo import Document, open_database
 from ..errors import Misuse
 from ..log import configure_logging
 from ..settings import Settings
-from ..store.webhook_deliveries import Choice, Delivery, WebhookDeliveries
+from ..store.webhook_deliveries import WebhookDeliveries
 from ..store.webhook_endpoints import Endpoint, WebhookEndpoints
 from ..store.webhook_events import Event, WebhookEvents
+from ..store.webhook_records import Choice, Delivery
 from .edge import checked, moment, run_or_stop, settings_or_stop
 from .shown import print_json
 from .webhook_shown import full_report, named, print_delivery, print_endpoint, print_event, print_list, report_of

@@ -11,9 +11,9 @@ import typer
 from ..clients.mongo import Document
 from ..errors import Misuse
 from ..settings import Settings
-from ..store.webhook_deliveries import Delivery
 from ..store.webhook_endpoints import Endpoint
 from ..store.webhook_events import Event
+from ..store.webhook_records import Delivery
 from ..webhooks.endpoints import shown_url
 from .shown import one_line, print_table
 

@@ -17,7 +17,7 @@ from ..enqueue import JobQueue
 from ..errors import Misuse
 from ..rules import vault
 from ..rules.webhook_event import checked_data
-from ..store.webhook_deliveries import Choice
+from ..store.webhook_records import Choice
 from ..webhooks import replay as service
 from ..webhooks.endpoints import PER_S, known
 from ..webhooks.submit import Submitted, submit

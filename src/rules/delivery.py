@@ -61,6 +61,6 @@ def held_s(retry_after: str, now: datetime) -> float:
     else:
         try:
             seconds = (parsedate_to_datetime(text) - now).total_seconds()
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError, IndexError):  # a stranger's text
             return 0.0
     return min(max(seconds, SHORTEST_HOLD_S), LONGEST_HOLD_S)

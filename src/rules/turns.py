@@ -9,7 +9,7 @@ that do not answer leave room for those that do.
 
 from collections import deque
 from dataclasses import dataclass, field
-from math import ceil
+from math import floor
 from typing import Generic, TypeVar
 
 QUANTUM_S = 0.25  # what each endpoint is given per round
@@ -67,7 +67,7 @@ class Turns(Generic[T]):
         if not ready:
             return None
         if all(self._ring[key].credit_s <= 0 for key in ready):
-            rounds = min(ceil(-self._ring[key].credit_s / QUANTUM_S) for key in ready) + 1
+            rounds = min(floor(-self._ring[key].credit_s / QUANTUM_S) for key in ready) + 1
             for key in ready:
                 line = self._ring[key]
                 line.credit_s = min(line.credit_s + rounds * QUANTUM_S, QUANTUM_S)
@@ -86,6 +86,7 @@ class Turns(Generic[T]):
         """Go without a ticket, where `is_free` has said so."""
         line = self._lines.get(key) or self._new(key)
         line.cap = cap
+        line.credit_s = max(line.credit_s, 0.0)  # nobody is kept waiting by it, so it owes nobody
         self._begin(line)
 
     def done(self, key: str, took_s: float | None) -> None:

@@ -1,7 +1,7 @@
 """`dead_letters`: what we stopped trying, kept for a human: jobs that failed for good, rows that cannot be read."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -124,6 +124,13 @@ class DeadLetters:
         await self._collection.update_one(
             {"_id": letter["_id"], "lastAt": letter["lastAt"]},
             {"$set": {"status": REPLAYED, "replayedAt": now, "replayedAs": job_id, "expiresAt": now + REPLAYED_KEPT}},
+        )
+
+    async def reopened(self, job_ids: Sequence[str]) -> None:
+        """The replays of these jobs' letters were called off: the letters are open as before. Safe to repeat."""
+        await self._collection.update_many(
+            {"_id": {"$in": [f"job:{job_id}" for job_id in job_ids]}, "status": REPLAYED},
+            {"$set": {"status": DEAD}, "$unset": {"replayedAt": 1, "replayedAs": 1, "expiresAt": 1}},
         )
 
     async def drop(self, letter_id: str) -> bool:

@@ -1,5 +1,6 @@
 """`webhook_endpoints`: where merchants want to be told, of what, and how we sign to them."""
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -10,6 +11,8 @@ from pymongo.errors import DuplicateKeyError
 
 from ..batcher import Batcher
 from ..clients.mongo import Database, Document
+
+RECENT = 5_000  # merchants whose endpoints are remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,7 @@ class WebhookEndpoints:
     def __init__(self, database: Database) -> None:
         self._collection = database["webhook_endpoints"]
         self._of_merchant = Batcher(self._of_merchants)
+        self._recent: OrderedDict[str, list[Endpoint]] = OrderedDict()
 
     async def ensure_indexes(self) -> None:
         """Create what is missing. Safe to repeat."""
@@ -85,7 +89,16 @@ class WebhookEndpoints:
 
     async def of_merchant(self, merchant_id: str) -> list[Endpoint]:
         """All endpoints of a merchant, disabled ones too, oldest first. Asked for many at once, in one round trip."""
-        return await self._of_merchant(merchant_id)
+        found = await self._of_merchant(merchant_id)
+        self._recent[merchant_id] = found
+        self._recent.move_to_end(merchant_id)
+        if len(self._recent) > RECENT:
+            self._recent.popitem(last=False)
+        return found
+
+    def recent(self, merchant_id: str) -> list[Endpoint] | None:
+        """What `of_merchant` gave last; it may be long ago."""
+        return self._recent.get(merchant_id)
 
     async def get(self, endpoint_id: str) -> Endpoint | None:
         """The endpoint of that id."""

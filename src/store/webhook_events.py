@@ -1,5 +1,6 @@
 """`webhook_events`: what happened, as the bytes every endpoint is sent, each event accepted once."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -59,6 +60,16 @@ class WebhookEvents:
         once are written in one round trip.
         """
         return await (self._add_durably if durably else self._add)(event)
+
+    async def extend(self, event_id: str, endpoint_ids: Sequence[str]) -> None:
+        """Add to the endpoints that get it. Safe to repeat."""
+        await self._collection.update_one(
+            {"eventId": event_id}, {"$addToSet": {"endpointIds": {"$each": list(endpoint_ids)}}}
+        )
+
+    async def drop(self, event_id: str) -> None:
+        """Delete it. Safe to repeat."""
+        await self._collection.delete_one({"eventId": event_id})
 
     async def get(self, event_id: str) -> Event | None:
         """The event of that id. Many at once are read in one round trip."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,9 +11,9 @@ import orjson
 from ..deps import Deps
 from ..errors import Misuse
 from ..rules.webhook_event import body_of, checked_data, subscribes
-from ..store.webhook_deliveries import Delivery, Sending
 from ..store.webhook_endpoints import Endpoint
 from ..store.webhook_events import Event
+from ..store.webhook_records import Delivery, Sending
 
 DEAD_AFTER_S = 5.0  # beyond the call's own deadline, whoever made it is dead
 
@@ -33,11 +33,12 @@ class NewEvent:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """An event that is stored. `is_duplicate`: it came under another id before; `is_same`: with the same payload."""
+    """An event that is stored. `is_known`: it was before; `is_duplicate`: under another id; `is_same`: as it is now."""
 
     event: Event
     deliveries: list[Delivery]
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    is_known: bool = False
     is_duplicate: bool = False
     is_same: bool = True
 
@@ -71,6 +72,11 @@ async def subscribed(deps: Deps, new: NewEvent) -> dict[str, Endpoint]:
             f"merchant {new.merchant_id} is unknown: add an endpoint with "
             f"`webhook endpoint add --merchant {new.merchant_id} --url https://...`"
         )
+    return wanted(endpoints, new)
+
+
+def wanted(endpoints: Sequence[Endpoint], new: NewEvent) -> dict[str, Endpoint]:
+    """Those that are enabled and subscribe to it, by id."""
     return {each.endpoint_id: each for each in endpoints if each.is_enabled and subscribes(each.events, new.event)}
 
 
@@ -117,11 +123,18 @@ async def store(
     fresh = [each for each, was_new in zip(deliveries, were_new, strict=True) if was_new]
     if stored.event_id != event.event_id:
         await deps.merchants.deliveries.drop([each.delivery_id for each in fresh])
-        is_same = orjson.loads(stored.body)["data"] == orjson.loads(body)["data"]
-        return Accepted(stored, await complete(deps, stored), is_duplicate=True, is_same=is_same)
-    late = [each.delivery_id for each in fresh if each.endpoint_id not in stored.endpoint_ids]
-    await deps.merchants.deliveries.drop(late)  # endpoints added since it was accepted
-    return Accepted(stored, await complete(deps, stored), endpoints)
+        is_same = stored.event == event.event and orjson.loads(stored.body)["data"] == orjson.loads(body)["data"]
+        return Accepted(stored, await complete(deps, stored), is_known=True, is_duplicate=True, is_same=is_same)
+    # the same job again: it may have died as it took back what it had stored for endpoints that are no longer all
+    await deps.merchants.events.extend(event.event_id, event.endpoint_ids)
+    stored = replace(stored, endpoint_ids=tuple(dict.fromkeys((*stored.endpoint_ids, *event.endpoint_ids))))
+    return Accepted(stored, await complete(deps, stored), endpoints, is_known=True)
+
+
+async def undo(deps: Deps, accepted: Accepted) -> None:
+    """Take back an event that was stored a moment ago, before anybody was told. Safe to repeat."""
+    await deps.merchants.events.drop(accepted.event.event_id)
+    await deps.merchants.deliveries.drop([each.delivery_id for each in accepted.deliveries])
 
 
 async def complete(deps: Deps, event: Event) -> list[Delivery]:

@@ -22,9 +22,9 @@ from ..rules.delivery import Verdict, judge
 from ..rules.retry import wait_s
 from ..rules.signing import body_signature, signature_header
 from ..rules.webhook_event import rfc3339
-from ..store.webhook_deliveries import Change, Delivery, Sending
 from ..store.webhook_endpoints import Endpoint
 from ..store.webhook_events import Event
+from ..store.webhook_records import Change, Delivery, Sending
 from . import health
 from .accept import now_ms
 

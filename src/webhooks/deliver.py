@@ -15,9 +15,9 @@ from ..deps import Deps
 from ..engine.job import Outcome
 from ..errors import Permanent, Snooze, Transient
 from ..rules.webhook_event import order_group
-from ..store.webhook_deliveries import Change, Delivery, Sending
 from ..store.webhook_endpoints import Endpoint
-from .accept import Accepted, NewEvent, body_for, complete, now_ms, sending_now, store, subscribed
+from ..store.webhook_records import Change, Delivery, Sending
+from .accept import Accepted, NewEvent, body_for, complete, now_ms, sending_now, store, subscribed, undo, wanted
 from .attempt import Ended, attempt, insist, interrupted, limits_of
 
 LONGEST_TURN_S = 10.0  # in line, in this process; the job's own time must do for the call as well
@@ -91,6 +91,7 @@ async def carry(
         permit = await _permit(deps, delivery, endpoint, sending)
     if sending is None:
         sending = await _begun(deps, delivery, permit, job_id)
+        delivery = replace(delivery, attempts=delivery.attempts + (delivery.sending is not None))  # the lost one counts
     ended = await attempt(deps, delivery, accepted.event, endpoint, permit, sending)
     return _outcome(delivery, ended)
 
@@ -101,34 +102,70 @@ async def _known(deps: Deps, event_id: str) -> Accepted | None:
 
 
 async def _taken_in(deps: Deps, new: NewEvent, job_id: str) -> tuple[Accepted, Permit | None, Sending | None]:
-    """Store it. Where one endpoint gets it and can be called now, leave to call it comes with it."""
+    """Store it. Where one endpoint gets it and can be called now, leave to call it comes with it.
+
+    It is stored for the endpoints last seen while they are looked up again: mostly they are still the same, and one
+    answer of MongoDB less is waited for. Where they are not, it is taken back before anybody has seen it.
+    """
     body = body_for(new)
-    endpoints = await subscribed(deps, new)
-    if len(endpoints) != 1 or new.order_key:  # the job's own id is taken while it hands the delivery on
-        return await store(deps, new, body, endpoints, [f"{new.event_id}:{each}" for each in endpoints]), None, None
-    (endpoint,) = endpoints.values()
-    limits = limits_of(deps, endpoint)
-    if not deps.merchants.turnstile.is_free(endpoint.endpoint_id, limits):
-        return await store(deps, new, body, endpoints, [job_id]), None, None
-    sending = sending_now(deps, job_id)
-    call = f"{new.event_id}:{endpoint.endpoint_id}"
-    entered, stored = await asyncio.gather(
-        deps.merchants.turnstile.enter_now(endpoint.endpoint_id, call, limits),
-        store(deps, new, body, endpoints, [job_id], sending),
+    recent = deps.merchants.endpoints.recent(new.merchant_id)
+    if recent:
+        taken = await _stored(deps, new, body, wanted(recent, new), job_id, is_sure=False)
+        if taken:
+            return taken
+    taken = await _stored(deps, new, body, await subscribed(deps, new), job_id, is_sure=True)
+    assert taken is not None  # noqa: S101 - for the type checker
+    return taken
+
+
+async def _stored(
+    deps: Deps, new: NewEvent, body: bytes, endpoints: dict[str, Endpoint], job_id: str, *, is_sure: bool
+) -> tuple[Accepted, Permit | None, Sending | None] | None:
+    """As `_taken_in`; None, with nothing stored, where the merchant has other endpoints by now."""
+    is_direct = len(endpoints) == 1 and not new.order_key  # else the job hands the deliveries on, and its id is taken
+    job_ids = [job_id if is_direct else f"{new.event_id}:{each}" for each in endpoints]
+    begins = is_direct and all(
+        deps.merchants.turnstile.is_free(each.endpoint_id, limits_of(deps, each)) for each in endpoints.values()
+    )
+    sending = sending_now(deps, job_id) if begins else None
+    entered, stored, looked = await asyncio.gather(
+        _entered(deps, new, endpoints) if begins else _nothing(),
+        store(deps, new, body, endpoints, job_ids, sending),
+        _nothing() if is_sure else subscribed(deps, new),
         return_exceptions=True,
     )
     permit = entered if isinstance(entered, Permit) else None
-    is_first = isinstance(stored, Accepted) and bool(stored.deliveries) and stored.deliveries[0].sending is sending
-    if permit and not is_first:
+    is_new = isinstance(stored, Accepted) and not stored.is_known
+    is_outdated = isinstance(looked, dict) and looked.keys() != endpoints.keys()
+    if permit and (is_outdated or not is_new):
         await deps.merchants.turnstile.leave(permit, None, how="none")
         permit = None
     if isinstance(stored, BaseException):
         raise stored
-    if isinstance(entered, Closed):  # the delivery says that somebody calls, and nobody does
-        await _parked(deps, stored.deliveries[0], endpoint, entered)
-    if isinstance(entered, BaseException):
-        raise entered
-    return stored, permit, sending if is_first else None
+    if isinstance(looked, BaseException):
+        raise looked
+    if not is_new:
+        return stored, None, None
+    if is_outdated:
+        await undo(deps, stored)
+        return None
+    if isinstance(entered, BaseException):  # the delivery says that somebody calls, and nobody does
+        (delivery,) = stored.deliveries
+        await deps.merchants.deliveries.settle(Change(delivery.delivery_id, next_try_at=now_ms()))
+        if not isinstance(entered, Closed):
+            raise entered
+        sending = None
+    return replace(stored, endpoints=looked or endpoints), permit, sending
+
+
+async def _entered(deps: Deps, new: NewEvent, endpoints: dict[str, Endpoint]) -> Permit | None:
+    (endpoint,) = endpoints.values()
+    call = f"{new.event_id}:{endpoint.endpoint_id}"
+    return await deps.merchants.turnstile.enter_now(endpoint.endpoint_id, call, limits_of(deps, endpoint))
+
+
+async def _nothing() -> None:
+    """Where there is nothing to wait for."""
 
 
 def _duplicate(new: NewEvent, accepted: Accepted) -> Outcome:

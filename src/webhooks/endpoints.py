@@ -13,9 +13,11 @@ from ..engine.letters import REPLAY, original
 from ..engine.queue import NewJob, Queue
 from ..errors import Misuse, Permanent
 from ..rules import signing
+from ..rules.vault import Vault
 from ..rules.webhook_event import LONGEST_MERCHANT, is_pattern, order_group
-from ..store.webhook_deliveries import Choice, Delivery
+from ..rules.webhook_url import check_url
 from ..store.webhook_endpoints import Endpoint, Secret
+from ..store.webhook_records import Choice, Delivery
 from .accept import now_ms
 
 SECRET_BYTES = 32
@@ -54,12 +56,7 @@ async def add(
     that is wrong.
     """
     _check(merchant_id, events, rate_per_second, max_in_flight)
-    try:
-        shown = signing.checked_secret(secret) if secret else signing.new_secret(randomness.token_bytes(SECRET_BYTES))
-    except ValueError as e:
-        raise Misuse(f"--secret: {e}") from e
-    if not shown.startswith("whsec_"):
-        raise Misuse("--secret: is to be a shared secret (whsec_...); for an ed25519 key there is --with-key")
+    shown = _shared(secret)
     warning = await examine(url, deps.settings.webhooks)
     texts = [shown]
     if with_key:
@@ -67,7 +64,7 @@ async def add(
     endpoint = Endpoint(
         endpoint_id=f"ep_{randomness.token_hex(12)}",
         merchant_id=merchant_id,
-        url=url,
+        url=check_url(url, allow_http=deps.settings.webhooks.allow_http).url,
         secrets=tuple(Secret(deps.merchants.vault.seal(text)) for text in texts),
         events=tuple(dict.fromkeys(events)),
         rate_per_second=rate_per_second,
@@ -119,12 +116,9 @@ async def rotate(deps: Deps, endpoint_id: str, *, secret: str | None = None, ove
     old = [each for each in endpoint.secrets if each.expires_at is None or each.expires_at > now]
     if len(old) >= MOST_SECRETS:
         raise Misuse(f"{endpoint_id} signs with {len(old)} secrets already: wait until the oldest has run out")
-    try:
-        shown = signing.checked_secret(secret) if secret else signing.new_secret(randomness.token_bytes(SECRET_BYTES))
-    except ValueError as e:
-        raise Misuse(f"--secret: {e}") from e
+    shown = _shared(secret)
     vault = deps.merchants.vault
-    has_key = any(vault.open(each.sealed).startswith("whsk_") for each in old)
+    has_key = any(_is_key(vault, each) for each in old)
     texts = [shown, *([signing.new_key(randomness.token_bytes(SECRET_BYTES))] if has_key else [])]
     ends = now_ms() + timedelta(seconds=overlap_s)
     ending = [replace(each, expires_at=min(each.expires_at or ends, ends)) for each in old if overlap_s > 0]
@@ -160,6 +154,27 @@ async def reseal(deps: Deps) -> int:
     if left:
         raise Permanent(f"{count} secrets were sealed, but not all; " + "; ".join(left))
     return count
+
+
+def _shared(secret: str | None) -> str:
+    """The given secret in its normal form, or a new one. Raises Misuse for what is none."""
+    if secret is None:
+        return signing.new_secret(randomness.token_bytes(SECRET_BYTES))
+    try:
+        shown = signing.checked_secret(secret)
+    except ValueError as e:
+        raise Misuse(f"--secret: {e}") from e
+    if not shown.startswith("whsec_"):
+        raise Misuse("--secret: is to be a shared secret (whsec_...); for an ed25519 key there is --with-key")
+    return shown
+
+
+def _is_key(vault: Vault, secret: Secret) -> bool:
+    """Whether it is an ed25519 key. One that cannot be opened any more is the reason to rotate, not a hindrance."""
+    try:
+        return vault.open(secret.sealed).startswith("whsk_")
+    except Permanent:
+        return False
 
 
 async def resend(

@@ -7,8 +7,8 @@ from loguru import logger
 from ..clients.merchants.gate import Exit
 from ..deps import Deps
 from ..rules.delivery import Verdict
-from ..store.webhook_deliveries import Choice
 from ..store.webhook_endpoints import Endpoint
+from ..store.webhook_records import Choice
 
 AT_ONCE = 200  # deliveries released together
 MOST_RELEASED = 5_000  # by one call; the others look by themselves soon after

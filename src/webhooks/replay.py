@@ -11,11 +11,12 @@ from ..engine.letters import original
 from ..engine.queue import Queue
 from ..errors import Misuse
 from ..rules.webhook_event import subscribes
-from ..store.webhook_deliveries import Choice, Delivery, Status
 from ..store.webhook_endpoints import Endpoint
+from ..store.webhook_records import Choice, Delivery, Status
 from .accept import now_ms
 from .endpoints import AT_ONCE, PER_S, known, resend
 
+LONGEST_DAYS = 7.0  # that a replay may take
 NOT_DELIVERED: tuple[Status, ...] = ("dead", "parked", "pending")
 
 
@@ -32,8 +33,8 @@ async def replay_one(deps: Deps, queue: Queue, any_id: str, statuses: tuple[Stat
     """Send one event's deliveries, or one delivery, again, now. Raises Misuse where there is none of that id."""
     event_id, _, endpoint_id = any_id.partition(":")
     found = await deps.merchants.deliveries.of_event(event_id)
-    if not found:
-        raise Misuse(f"there is no event {event_id!r} with a delivery; `webhook show` shows what there is")
+    if not any(endpoint_id in ("", each["endpointId"]) for each in found):
+        raise Misuse(f"there is no event or delivery {any_id!r}; `webhook show` shows what there is")
     wanted = [
         f"{each['eventId']}:{each['endpointId']}"
         for each in found
@@ -53,6 +54,7 @@ async def replay(deps: Deps, queue: Queue, choice: Choice, *, per_s: float = PER
     choice = replace(choice, until=min(choice.until or datetime.now(UTC), datetime.now(UTC)))
     matching = await deps.merchants.deliveries.count(choice)
     replay_id = _new_id()
+    _check_pace(matching, per_s)
     if dry_run:
         return Replay(replay_id, matching, 0)
     count = await _all_sent(deps, queue, deps.merchants.deliveries.chosen(choice), per_s, replay_id)
@@ -77,20 +79,32 @@ async def replay_missing(
     endpoint, replay_id = await known(deps, endpoint_id), _new_id()
     if not endpoint.is_enabled:
         raise Misuse(f"{endpoint_id} is disabled: `webhook endpoint enable {endpoint_id}` first")
+    matching = 0
+    async for _ in _missing(deps, endpoint, since, until, replay_id):
+        matching += 1
+    _check_pace(matching, per_s)
     if dry_run:
-        count = 0
-        async for _ in _missing(deps, endpoint, since, until, replay_id):
-            count += 1
-        return Replay(replay_id, count, 0)
+        return Replay(replay_id, matching, 0)
     count = await _all_sent(
         deps, queue, _made(deps, _missing(deps, endpoint, since, until, replay_id)), per_s, replay_id
     )
-    return Replay(replay_id, count, count)
+    return Replay(replay_id, matching, count)
 
 
 async def cancel(deps: Deps, replay_id: str) -> int:
     """Put back what a replay has not tried yet; returns how many those are. Safe to repeat."""
-    return await deps.merchants.deliveries.cancel(replay_id)
+    put_back = await deps.merchants.deliveries.cancel(replay_id)
+    await deps.dead_letters.reopened([original(job_id) for job_id in put_back])
+    await recount(deps)
+    return len(put_back)
+
+
+def _check_pace(count: int, per_s: float) -> None:
+    days = count / per_s / 86_400
+    if days > LONGEST_DAYS:
+        raise Misuse(
+            f"{count} deliveries would take {days:.0f} days: raise --per-second above {per_s:g}, or ask for fewer"
+        )
 
 
 def _new_id() -> str:
