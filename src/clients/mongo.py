@@ -4,14 +4,22 @@ motor's maintainers deprecated it in May 2026 in favour of PyMongo's own async c
 what both offer, so the change is this module's alone.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from bson.errors import InvalidDocument
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo import WriteConcern
-from pymongo.errors import AutoReconnect, ConfigurationError, DocumentTooLarge, OperationFailure, PyMongoError
+from pymongo.errors import (
+    AutoReconnect,
+    BulkWriteError,
+    ConfigurationError,
+    DocumentTooLarge,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+)
 
 from ..errors import Permanent, Transient
 from ..settings import MongoSettings
@@ -29,6 +37,7 @@ _UNAUTHORIZED = (13, 18)  # MongoDB's error codes Unauthorized and Authenticatio
 OUTAGES = (AutoReconnect,)
 #: What a server that is there and says no looks like; `code` is MongoDB's number for why.
 REFUSALS = (OperationFailure,)
+DUPLICATE = 11000  # the fault of a key that is taken
 #: Everything the driver raises on purpose.
 FAILURES = (PyMongoError,)
 #: What the driver raises while it encodes a document that BSON cannot hold.
@@ -72,6 +81,23 @@ def quick(collection: Collection) -> Collection:
     For what a later `journaled` write confirms, while somebody else still has it.
     """
     return collection.with_options(write_concern=WriteConcern(w=1))
+
+
+async def insert(collection: Collection, documents: Sequence[Document]) -> dict[int, Document]:
+    """Insert what can be; returns why the others could not be: place -> fault, with MongoDB's number as `code`.
+
+    One document is not sent as a bulk, which costs the driver as much time as the server takes.
+    """
+    try:
+        if len(documents) == 1:
+            await collection.insert_one(documents[0])
+        else:
+            await collection.insert_many(documents, ordered=False)
+    except DuplicateKeyError as e:
+        return {0: {"code": e.code}}
+    except BulkWriteError as e:
+        return {fault["index"]: fault for fault in e.details["writeErrors"]}
+    return {}
 
 
 async def ping(database: Database, shown: str) -> None:

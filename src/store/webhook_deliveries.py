@@ -5,14 +5,12 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
-from pymongo.errors import BulkWriteError
 
 from ..batcher import Batcher
-from ..clients.mongo import Collection, Database, Document, journaled, quick
+from ..clients.mongo import DUPLICATE, Collection, Database, Document, insert, journaled, quick
 from ..errors import Transient
 from .webhook_records import BRIEF, Change, Choice, Delivery, Sending, delivery_of, document_of
 
-DUPLICATE = 11000  # MongoDB's error code
 OPEN = ("pending", "parked")
 
 
@@ -140,12 +138,12 @@ class WebhookDeliveries:
         await self._collection.delete_many({"_id": {"$in": list(delivery_ids)}})
 
     async def _add_many(self, collection: Collection, deliveries: list[Delivery]) -> list[bool | Exception]:
-        try:
-            await collection.insert_many([document_of(each, self._retention) for each in deliveries], ordered=False)
-        except BulkWriteError as e:
-            faults = {fault["index"]: fault["code"] for fault in e.details["writeErrors"]}
-            return [at not in faults if faults.get(at, DUPLICATE) == DUPLICATE else e for at in range(len(deliveries))]
-        return [True] * len(deliveries)
+        faults = await insert(collection, [document_of(each, self._retention) for each in deliveries])
+        codes = [faults[at]["code"] if at in faults else None for at in range(len(deliveries))]
+        return [
+            Transient(f"MongoDB did not take a delivery (error {code})") if code not in (None, DUPLICATE) else not code
+            for code in codes
+        ]
 
     async def _get_many(self, delivery_ids: list[str]) -> list[Delivery | None]:
         query = {"_id": {"$in": delivery_ids}}
@@ -171,9 +169,15 @@ class WebhookDeliveries:
             for delivery, sending, _ in asked
         ]
 
+    async def _written(self, changes: list[tuple[Document, Document]]) -> int:
+        """How many matched."""
+        if len(changes) == 1:  # a bulk costs the driver much more
+            return int((await self._journaled.update_one(*changes[0])).matched_count)
+        operations = [UpdateOne(query, update) for query, update in changes]
+        return int((await self._journaled.bulk_write(operations, ordered=False)).matched_count)
+
     async def _settle_many(self, changes: list[Change]) -> list[Exception | None]:
-        done = await self._journaled.bulk_write([change.update() for change in changes], ordered=False)
-        if done.matched_count == len(changes):
+        if await self._written([change.update() for change in changes]) == len(changes):
             return [None] * len(changes)
         ids = [change.delivery_id for change in changes]
         there = {found["_id"] async for found in self._collection.find({"_id": {"$in": ids}}, {"_id": 1})}

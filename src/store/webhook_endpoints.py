@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any
 
 from pymongo import ASCENDING, IndexModel
@@ -12,7 +13,8 @@ from pymongo.errors import DuplicateKeyError
 from ..batcher import Batcher
 from ..clients.mongo import Database, Document
 
-RECENT = 5_000  # merchants whose endpoints are remembered
+MOST_RECENT = 5_000  # merchants whose endpoints are remembered
+RECENT_S = 2.0  # for so long, where nobody has said that they changed: somebody may have written to MongoDB by hand
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class WebhookEndpoints:
     def __init__(self, database: Database) -> None:
         self._collection = database["webhook_endpoints"]
         self._of_merchant = Batcher(self._of_merchants)
-        self._recent: OrderedDict[str, list[Endpoint]] = OrderedDict()
+        self._recent: OrderedDict[str, tuple[list[Endpoint], bytes, float]] = OrderedDict()
 
     async def ensure_indexes(self) -> None:
         """Create what is missing. Safe to repeat."""
@@ -89,16 +91,19 @@ class WebhookEndpoints:
 
     async def of_merchant(self, merchant_id: str) -> list[Endpoint]:
         """All endpoints of a merchant, disabled ones too, oldest first. Asked for many at once, in one round trip."""
-        found = await self._of_merchant(merchant_id)
-        self._recent[merchant_id] = found
-        self._recent.move_to_end(merchant_id)
-        if len(self._recent) > RECENT:
-            self._recent.popitem(last=False)
-        return found
+        return await self._of_merchant(merchant_id)
 
-    def recent(self, merchant_id: str) -> list[Endpoint] | None:
-        """What `of_merchant` gave last; it may be long ago."""
-        return self._recent.get(merchant_id)
+    def remember(self, merchant_id: str, endpoints: list[Endpoint], version: bytes) -> None:
+        """Keep what `of_merchant` gave for a moment; `version` is from before it was asked."""
+        self._recent[merchant_id] = endpoints, version, monotonic()
+        self._recent.move_to_end(merchant_id)
+        if len(self._recent) > MOST_RECENT:
+            self._recent.popitem(last=False)
+
+    def recent(self, merchant_id: str) -> tuple[list[Endpoint], bytes] | None:
+        """What was remembered a moment ago, with its version."""
+        endpoints, version, at = self._recent.get(merchant_id, ([], b"", -RECENT_S))
+        return (endpoints, version) if endpoints and monotonic() < at + RECENT_S else None
 
     async def get(self, endpoint_id: str) -> Endpoint | None:
         """The endpoint of that id."""

@@ -6,12 +6,10 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from pymongo import ASCENDING, IndexModel
-from pymongo.errors import BulkWriteError
 
 from ..batcher import Batcher
-from ..clients.mongo import Collection, Database, Document, journaled, quick
-
-DUPLICATE = 11000  # MongoDB's error code
+from ..clients.mongo import DUPLICATE, Collection, Database, Document, insert, journaled, quick
+from ..errors import Transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +84,12 @@ class WebhookEvents:
         return [_event(document) async for document in found]
 
     async def _add_many(self, collection: Collection, events: list[Event]) -> list[Event | Exception]:
-        try:
-            await collection.insert_many([self._document(event) for event in events], ordered=False)
-        except BulkWriteError as e:
-            faults = {fault["index"]: fault for fault in e.details["writeErrors"]}
-            return [await self._taken(event, faults.get(at), e) for at, event in enumerate(events)]
-        return list(events)
+        faults = await insert(collection, [self._document(event) for event in events])
+        return [await self._taken(event, faults[at]) if at in faults else event for at, event in enumerate(events)]
 
-    async def _taken(self, event: Event, fault: Document | None, error: Exception) -> Event | Exception:
-        """Who has the id or the key; or `error` where it is something else that stands in the way."""
-        if fault is None:
-            return event
+    async def _taken(self, event: Event, fault: Document) -> Event | Exception:
+        """Who has the id or the key."""
+        error = Transient(f"MongoDB did not take event {event.event_id} (error {fault['code']})")
         if fault["code"] != DUPLICATE:
             return error
         same: list[Document] = [{"eventId": event.event_id}]

@@ -4,8 +4,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pymongo import UpdateOne
-
 from ..clients.mongo import Document
 
 #: `pending`: to be tried, at once or at nextTryAt. `parked`: waits for its endpoint to be well again, or enabled.
@@ -65,8 +63,8 @@ class Change:
     error: str | None = None
     only_from: Sending | None = None
 
-    def update(self) -> UpdateOne:
-        """As MongoDB is told. It also says that nobody calls any more."""
+    def update(self) -> tuple[Document, Document]:
+        """As MongoDB is told, query and update. It also says that nobody calls any more."""
         update: Document = {"$unset": {"sending": 1}, "$set": {}}
         if self.status:
             update["$set"]["status"] = self.status
@@ -84,7 +82,7 @@ class Change:
         query: Document = {"_id": self.delivery_id}
         if self.only_from:
             query["sending"] = self.only_from.document()
-        return UpdateOne(query, update)
+        return query, update
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,15 +64,15 @@ def body_for(new: NewEvent) -> bytes:
     )
 
 
-async def subscribed(deps: Deps, new: NewEvent) -> dict[str, Endpoint]:
-    """The merchant's enabled endpoints that are to be told, by id. Raises Misuse for a merchant nobody knows."""
-    endpoints = await deps.merchants.endpoints.of_merchant(new.merchant_id)
+async def of_merchant(deps: Deps, merchant_id: str) -> list[Endpoint]:
+    """The merchant's endpoints, disabled ones too. Raises Misuse for a merchant nobody knows."""
+    endpoints = await deps.merchants.endpoints.of_merchant(merchant_id)
     if not endpoints:
         raise Misuse(
-            f"merchant {new.merchant_id} is unknown: add an endpoint with "
-            f"`webhook endpoint add --merchant {new.merchant_id} --url https://...`"
+            f"merchant {merchant_id} is unknown: add an endpoint with "
+            f"`webhook endpoint add --merchant {merchant_id} --url https://...`"
         )
-    return wanted(endpoints, new)
+    return endpoints
 
 
 def wanted(endpoints: Sequence[Endpoint], new: NewEvent) -> dict[str, Endpoint]:

@@ -30,6 +30,7 @@ from .accept import now_ms
 
 INSIST_S = 8.0  # an answer is worth this much patience with a MongoDB that is away; then the call is made again
 UNSIGNED_S = 60.0  # until a secret that cannot be opened is tried again
+DISABLED_S = 60.0  # nobody in line calls what wants no more: by then all of them see that it is disabled
 OURS_S = (2.0, 10.0)  # wait after a fault of ours, at least and at most
 AGENT = f"folkform-webhooks/{__version__}"
 
@@ -165,10 +166,11 @@ async def _leave(deps: Deps, permit: Permit, answer: Answer, verdict: Verdict) -
     how: Literal["ok", "fail", "none"] = "fail"
     if verdict.kind == "delivered":
         how = "ok"
-    elif verdict.kind == "ours" or verdict.is_alive:
+    elif verdict.kind == "ours" or (verdict.is_alive and not (permit.is_probe and verdict.kind == "failed")):
         how = "none"
+    pause_s = DISABLED_S if verdict.disables else verdict.hold_s
     return await deps.merchants.turnstile.leave(
-        permit, answer.ms / 1000, how=how, pause_s=verdict.hold_s, is_overloaded=verdict.is_overloaded
+        permit, answer.ms / 1000, how=how, pause_s=pause_s, is_overloaded=verdict.is_overloaded
     )
 
 

@@ -17,7 +17,7 @@ from ..errors import Permanent, Snooze, Transient
 from ..rules.webhook_event import order_group
 from ..store.webhook_endpoints import Endpoint
 from ..store.webhook_records import Change, Delivery, Sending
-from .accept import Accepted, NewEvent, body_for, complete, now_ms, sending_now, store, subscribed, undo, wanted
+from .accept import Accepted, NewEvent, body_for, complete, now_ms, of_merchant, sending_now, store, undo, wanted
 from .attempt import Ended, attempt, insist, interrupted, limits_of
 
 LONGEST_TURN_S = 10.0  # in line, in this process; the job's own time must do for the call as well
@@ -104,46 +104,48 @@ async def _known(deps: Deps, event_id: str) -> Accepted | None:
 async def _taken_in(deps: Deps, new: NewEvent, job_id: str) -> tuple[Accepted, Permit | None, Sending | None]:
     """Store it. Where one endpoint gets it and can be called now, leave to call it comes with it.
 
-    It is stored for the endpoints last seen while they are looked up again: mostly they are still the same, and one
-    answer of MongoDB less is waited for. Where they are not, it is taken back before anybody has seen it.
+    It is stored for the endpoints last seen, while Redis is asked whether any was changed: that saves waiting for
+    MongoDB once more. Where one was, it is taken back before anybody has seen it.
     """
-    body = body_for(new)
-    recent = deps.merchants.endpoints.recent(new.merchant_id)
-    if recent:
-        taken = await _stored(deps, new, body, wanted(recent, new), job_id, is_sure=False)
+    body, merchants = body_for(new), deps.merchants
+    if recent := merchants.endpoints.recent(new.merchant_id):
+        endpoints, version = recent
+        taken = await _stored(deps, new, body, wanted(endpoints, new), job_id, version)
         if taken:
             return taken
-    taken = await _stored(deps, new, body, await subscribed(deps, new), job_id, is_sure=True)
+    version = await merchants.gate.version()
+    endpoints = await of_merchant(deps, new.merchant_id)
+    merchants.endpoints.remember(new.merchant_id, endpoints, version)
+    taken = await _stored(deps, new, body, wanted(endpoints, new), job_id, None)
     assert taken is not None  # noqa: S101 - for the type checker
     return taken
 
 
 async def _stored(
-    deps: Deps, new: NewEvent, body: bytes, endpoints: dict[str, Endpoint], job_id: str, *, is_sure: bool
+    deps: Deps, new: NewEvent, body: bytes, endpoints: dict[str, Endpoint], job_id: str, version: bytes | None
 ) -> tuple[Accepted, Permit | None, Sending | None] | None:
-    """As `_taken_in`; None, with nothing stored, where the merchant has other endpoints by now."""
+    """As `_taken_in`; None, with nothing stored, where the version of all endpoints is another by now."""
     is_direct = len(endpoints) == 1 and not new.order_key  # else the job hands the deliveries on, and its id is taken
     job_ids = [job_id if is_direct else f"{new.event_id}:{each}" for each in endpoints]
     begins = is_direct and all(
         deps.merchants.turnstile.is_free(each.endpoint_id, limits_of(deps, each)) for each in endpoints.values()
     )
     sending = sending_now(deps, job_id) if begins else None
-    entered, stored, looked = await asyncio.gather(
-        _entered(deps, new, endpoints) if begins else _nothing(),
-        store(deps, new, body, endpoints, job_ids, sending),
-        _nothing() if is_sure else subscribed(deps, new),
-        return_exceptions=True,
-    )
+    asked = asyncio.ensure_future(_entered(deps, new, endpoints) if begins else _nothing())
+    storing = store(deps, new, body, endpoints, job_ids, sending)
+    try:
+        entered, stored = await asyncio.gather(asked, storing, return_exceptions=True)
+    except BaseException:
+        await _not_used(deps, asked)
+        raise
     permit = entered if isinstance(entered, Permit) else None
     is_new = isinstance(stored, Accepted) and not stored.is_known
-    is_outdated = isinstance(looked, dict) and looked.keys() != endpoints.keys()
+    is_outdated = version and version != (permit.version if permit else await deps.merchants.gate.version())
     if permit and (is_outdated or not is_new):
         await deps.merchants.turnstile.leave(permit, None, how="none")
         permit = None
     if isinstance(stored, BaseException):
         raise stored
-    if isinstance(looked, BaseException):
-        raise looked
     if not is_new:
         return stored, None, None
     if is_outdated:
@@ -155,13 +157,20 @@ async def _stored(
         if not isinstance(entered, Closed):
             raise entered
         sending = None
-    return replace(stored, endpoints=looked or endpoints), permit, sending
+    return stored, permit, sending
 
 
 async def _entered(deps: Deps, new: NewEvent, endpoints: dict[str, Endpoint]) -> Permit | None:
     (endpoint,) = endpoints.values()
     call = f"{new.event_id}:{endpoint.endpoint_id}"
     return await deps.merchants.turnstile.enter_now(endpoint.endpoint_id, call, limits_of(deps, endpoint))
+
+
+async def _not_used(deps: Deps, asked: "asyncio.Future[Permit | None]") -> None:
+    """We are cut: give back what leave to call has come."""
+    if asked.done() and not asked.cancelled() and not asked.exception() and (permit := asked.result()):
+        with suppress(Exception):
+            await deps.merchants.turnstile.leave(permit, None, how="none")
 
 
 async def _nothing() -> None:
@@ -181,11 +190,9 @@ def _duplicate(new: NewEvent, accepted: Accepted) -> Outcome:
 
 async def _permit(deps: Deps, delivery: Delivery, endpoint: Endpoint, sending: Sending | None) -> Permit:
     """Wait for the delivery's turn, without a slot. Raises Snooze where that takes long or the endpoint is closed."""
-    turnstile = deps.merchants.turnstile
-    entering = turnstile.enter(endpoint.endpoint_id, delivery.delivery_id, limits_of(deps, endpoint))
     try:
         async with asyncio.timeout(LONGEST_TURN_S):
-            return await deps.hands.off_slot(entering)
+            return await _turn(deps, delivery, endpoint)
     except Closed as e:
         await _parked(deps, delivery, endpoint, e)
     except (Crowded, TimeoutError) as e:
@@ -194,6 +201,23 @@ async def _permit(deps: Deps, delivery: Delivery, endpoint: Endpoint, sending: S
             again_at = now_ms() + timedelta(seconds=in_s)
             await insist(lambda: deps.merchants.deliveries.settle(Change(delivery.delivery_id, next_try_at=again_at)))
         raise Snooze("its endpoint has all the calls it may have at once", after_s=in_s) from e
+
+
+async def _turn(deps: Deps, delivery: Delivery, endpoint: Endpoint) -> Permit:
+    """Its turn, and a slot after it; where we do not live to have the slot, the turn is given back."""
+    turnstile, had = deps.merchants.turnstile, list[Permit]()
+
+    async def entered() -> Permit:
+        had.append(await turnstile.enter(endpoint.endpoint_id, delivery.delivery_id, limits_of(deps, endpoint)))
+        return had[0]
+
+    try:
+        return await deps.hands.off_slot(entered())
+    except BaseException:
+        for permit in had:
+            with suppress(Exception):
+                await turnstile.leave(permit, None, how="none")
+        raise
 
 
 async def _parked(deps: Deps, delivery: Delivery, endpoint: Endpoint, closed: Closed) -> NoReturn:

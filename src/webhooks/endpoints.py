@@ -1,9 +1,10 @@
 """Endpoints as people manage them: command line and HTTP call the same functions."""
 
 import secrets as randomness
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from ..catalog import send_webhook
@@ -20,6 +21,7 @@ from ..store.webhook_endpoints import Endpoint, Secret
 from ..store.webhook_records import Choice, Delivery
 from .accept import now_ms
 
+T = TypeVar("T")
 SECRET_BYTES = 32
 MOST_SECRETS = 6  # that sign at the same time
 AT_ONCE = 200
@@ -71,7 +73,7 @@ async def add(
         max_in_flight=max_in_flight,
         created_at=now_ms(),
     )
-    await deps.merchants.endpoints.add(endpoint)
+    await _change(deps, deps.merchants.endpoints.add(endpoint))
     return Shown(endpoint, shown, signing.public_key(texts[1]) if with_key else None, warning)
 
 
@@ -86,7 +88,7 @@ async def known(deps: Deps, endpoint_id: str) -> Endpoint:
 async def enable(deps: Deps, queue: Queue, endpoint_id: str) -> int:
     """Call it again, and send what was parked, `PER_S` a second; returns how many those are. Safe to repeat."""
     endpoint = await known(deps, endpoint_id)
-    await deps.merchants.endpoints.enable(endpoint_id)
+    await _change(deps, deps.merchants.endpoints.enable(endpoint_id))
     await deps.merchants.gate.forget(endpoint_id)
     count, batch = 0, list[Delivery]()
     async for delivery in deps.merchants.deliveries.chosen(
@@ -102,7 +104,7 @@ async def enable(deps: Deps, queue: Queue, endpoint_id: str) -> int:
 async def disable(deps: Deps, endpoint_id: str, reason: str) -> bool:
     """Call it no more; its deliveries are parked. False where that was so already."""
     await known(deps, endpoint_id)
-    return await deps.merchants.endpoints.disable(endpoint_id, reason)
+    return await _change(deps, deps.merchants.endpoints.disable(endpoint_id, reason))
 
 
 async def rotate(deps: Deps, endpoint_id: str, *, secret: str | None = None, overlap_s: float | None = None) -> Shown:
@@ -123,7 +125,7 @@ async def rotate(deps: Deps, endpoint_id: str, *, secret: str | None = None, ove
     ends = now_ms() + timedelta(seconds=overlap_s)
     ending = [replace(each, expires_at=min(each.expires_at or ends, ends)) for each in old if overlap_s > 0]
     secrets = [*(Secret(vault.seal(text)) for text in texts), *ending]
-    if not await deps.merchants.endpoints.set_secrets(endpoint, secrets):
+    if not await _change(deps, deps.merchants.endpoints.set_secrets(endpoint, secrets)):
         raise Misuse(f"{endpoint_id}: somebody else has changed its secrets this moment: look, and rotate again")
     return Shown(replace(endpoint, secrets=tuple(secrets)), shown, signing.public_key(texts[1]) if has_key else None)
 
@@ -154,6 +156,14 @@ async def reseal(deps: Deps) -> int:
     if left:
         raise Permanent(f"{count} secrets were sealed, but not all; " + "; ".join(left))
     return count
+
+
+async def _change(deps: Deps, write: Awaitable[T]) -> T:
+    """Do a write, and have every worker see it at once."""
+    try:
+        return await write
+    finally:
+        await deps.merchants.gate.changed()
 
 
 def _shared(secret: str | None) -> str:

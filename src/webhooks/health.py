@@ -41,7 +41,9 @@ async def after(deps: Deps, endpoint: Endpoint, left: Exit, verdict: Verdict) ->
 
 async def disable(deps: Deps, endpoint: Endpoint, reason: str) -> None:
     """Call it no more, and say so."""
-    if await deps.merchants.endpoints.disable(endpoint.endpoint_id, reason):
+    is_disabled = await deps.merchants.endpoints.disable(endpoint.endpoint_id, reason)
+    await deps.merchants.gate.changed()
+    if is_disabled:
         logger.error(
             "webhook endpoint disabled",
             endpoint_id=endpoint.endpoint_id,

@@ -10,7 +10,7 @@ from ..deps import Deps
 from ..engine.queue import Queue, new_id
 from ..errors import Misuse, Transient
 from ..rules.webhook_event import order_group
-from .accept import NewEvent, body_for, now_ms, store, subscribed
+from .accept import NewEvent, body_for, now_ms, of_merchant, store, wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ async def submit(
     """
     new = NewEvent(f"evt_{new_id()}", merchant_id, event, payload, now_ms(), idempotency_key, order_key)
     body = body_for(new)
-    endpoints = await subscribed(deps, new)
+    endpoints = wanted(await of_merchant(deps, merchant_id), new)
     job_ids = [f"{new.event_id}:{endpoint_id}" for endpoint_id in endpoints]
     accepted = await store(deps, new, body, endpoints, job_ids, durably=True)
     stored = accepted.event

@@ -8,13 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from src.clients.merchants import turnstile as ours
 from src.clients.merchants.gate import Entry, Exit, Gate, Limits
-from src.clients.merchants.turnstile import Closed, Crowded, Permit, Turnstile
 from src.clients.redis import open_redis
 from src.settings import Settings
 from tests.harness.lanes import until
-from tests.harness.merchants import reached
 
 pytestmark = pytest.mark.anyio
 
@@ -251,108 +248,3 @@ async def test_a_person_can_open_it(gate: Gate) -> None:
     await gate.forget(EP)
     assert await gate.closed([EP, "ep_2"]) == {EP: (0, 0.0), "ep_2": (0, 0.0)}
     assert await inside(gate, "again") == LIMITS.cap
-
-
-async def test_the_turnstile_keeps_both_limits(gates: list[Gate]) -> None:
-    """The cap over two workers, and a worker's own number of calls; everybody has a turn in the end."""
-    turnstiles = [Turnstile(gate, 5) for gate in gates]
-    now, most = [{"a": 0, "b": 0, "c": 0} for _ in gates], {"a": 0, "all": 0}
-
-    async def call(number: int) -> None:
-        which, endpoint = number % 2, "abc"[number % 3]
-        permit = await turnstiles[which].enter(endpoint, f"{number}", LIMITS)
-        now[which][endpoint] += 1
-        most["a"] = max(most["a"], *(sum(each[key] for each in now) for key in "abc"))
-        most["all"] = max(most["all"], *(sum(each.values()) for each in now))
-        await asyncio.sleep(0.002)
-        now[which][endpoint] -= 1
-        await turnstiles[which].leave(permit, 0.002, how="ok")
-
-    async with asyncio.timeout(20):
-        await asyncio.gather(*(call(number) for number in range(120)))
-    assert most == {"a": LIMITS.cap, "all": 5}
-
-
-async def test_a_closed_endpoint_refuses_all_in_line(gate: Gate) -> None:
-    """Those who wait behind the one who hears it are told at once, and other endpoints have their places."""
-    turnstile = Turnstile(gate, 10)
-    limits = replace(LIMITS, cap=1)
-    permit = await turnstile.enter(EP, "first", limits)
-    waiting = [asyncio.create_task(turnstile.enter(EP, f"{number}", limits)) for number in range(5)]
-    await asyncio.sleep(0)
-    await turnstile.leave(permit, 0.1, how="fail", pause_s=5.0)
-    async with asyncio.timeout(2):
-        found = await asyncio.gather(*waiting, return_exceptions=True)
-    assert all(isinstance(each, Closed) and each.why == "hold" and 4 < each.wait_s <= 5 for each in found)
-    assert [each.is_scout for each in found if isinstance(each, Closed)] == [True, *[False] * 4]
-    others = [await turnstile.enter(f"ep-{number}", "call", limits) for number in range(10)]
-    assert len(others) == 10
-
-
-async def test_a_caller_that_leaves_the_line_takes_no_place_with_it(gate: Gate) -> None:
-    """Cancelled while it waits, or in the moment its turn has come."""
-    turnstile, limits = Turnstile(gate, 1), replace(LIMITS, cap=1)
-    for turns in range(6):
-        permit = await turnstile.enter(EP, "first", limits)
-        waits = asyncio.create_task(turnstile.enter(EP, "waits", limits))
-        await asyncio.sleep(0)
-        leaving = asyncio.create_task(turnstile.leave(permit, 0.0, how="ok"))
-        for _ in range(turns):
-            await asyncio.sleep(0)
-        waits.cancel()
-        found = (await asyncio.gather(waits, leaving, return_exceptions=True))[0]
-        if isinstance(found, Permit):
-            await turnstile.leave(found, 0.0, how="ok")
-        await gate.leave(EP, "waits", limits, how="none")  # where it was let in, and did not live to hear it
-        assert turnstile.is_free(EP, limits)
-
-
-async def test_too_many_in_line_are_sent_away(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their arguments are in memory; each is told another time to come back, so that they do not come together."""
-    monkeypatch.setattr(ours, "MOST_IN_LINE", 3)
-    turnstile, limits = Turnstile(gate, 10), replace(LIMITS, cap=1)
-    for _ in range(30):
-        await turnstile.leave(await turnstile.enter(EP, "slow", limits), 1.0, how="ok")
-    permit = await turnstile.enter(EP, "first", limits)
-    waiting = [asyncio.create_task(turnstile.enter(EP, f"{number}", limits)) for number in range(3)]
-    await asyncio.sleep(0)
-    times = []
-    for number in range(4):
-        with pytest.raises(Crowded) as refused:
-            await turnstile.enter(EP, f"more-{number}", limits)
-        times.append(refused.value.wait_s)
-    assert times == sorted(times)
-    assert times[3] - times[0] >= 2.0
-    for each in waiting:
-        each.cancel()
-    await asyncio.gather(*waiting, return_exceptions=True)
-    await turnstile.leave(permit, 1.0, how="ok")
-    assert turnstile.is_free(EP, limits)
-
-
-async def test_room_made_by_another_worker_is_found(gates: list[Gate]) -> None:
-    """While others use up an endpoint's calls this worker asks again, and holds no place meanwhile."""
-    one, other = (Turnstile(gate, 1) for gate in gates)
-    limits = replace(LIMITS, cap=1)
-    permit = await one.enter(EP, "one", limits)
-    waits = asyncio.create_task(other.enter(EP, "other", limits))
-    await reached(lambda: other.is_free("ep_2", limits))
-    assert isinstance(await other.enter_now("ep_2", "free", limits), Permit)
-    await one.leave(permit, 0.0, how="ok")
-    assert not waits.done()  # the only place of this worker is taken by the other endpoint
-    waits.cancel()
-    await asyncio.gather(waits, return_exceptions=True)
-
-
-async def test_enter_now_waits_for_nobody(gates: list[Gate]) -> None:
-    """Neither for this worker's calls nor for another's; a closed endpoint says so."""
-    one, other = (Turnstile(gate, 5) for gate in gates)
-    limits = replace(LIMITS, cap=1)
-    permit = await one.enter_now(EP, "one", limits)
-    assert permit
-    assert await one.enter_now(EP, "two", limits) is None
-    assert await other.enter_now(EP, "three", limits) is None
-    await one.leave(permit, 0.0, how="fail", pause_s=3.0)
-    with pytest.raises(Closed):
-        await other.enter_now(EP, "four", limits)
-    assert all(turnstile.is_free(EP, limits) for turnstile in (one, other))

@@ -22,6 +22,7 @@ from ..redis import in_time
 
 KEPT_MS = 8 * 86_400_000
 GATE, INSIDE = "folkform:gate:", "folkform:gate-inside:"
+VERSION = "folkform:webhook-endpoints"  # how often any endpoint was changed: who knows them from before can tell
 SPREAD = 0.2  # of a closed time: endpoints that fell together are not probed together
 
 # ARGV: a JSON list of questions. {'enter', endpoint, call, cap, ms per call or 0, ms until the caller must be dead,
@@ -103,15 +104,18 @@ local function leave(gate, inside, call, how, pause, overloaded, cap, limit, fir
   return {state, closed, fails}
 end
 
+local version = redis.call('GET', VERSION) or '0'
 local answers = {}
 for _, question in ipairs(cjson.decode(ARGV[1])) do
   local kind, endpoint = question[1], question[2]
   local ask = kind == 'enter' and enter or leave
-  answers[#answers + 1] = ask(GATE .. endpoint, INSIDE .. endpoint, unpack(question, 3))
+  local answer = ask(GATE .. endpoint, INSIDE .. endpoint, unpack(question, 3))
+  answer[#answer + 1] = version
+  answers[#answers + 1] = answer
 end
 return answers
 """
-_NAMES = f"local GATE, INSIDE, KEPT = '{GATE}', '{INSIDE}', {KEPT_MS}\n"
+_NAMES = f"local GATE, INSIDE, VERSION, KEPT = '{GATE}', '{INSIDE}', '{VERSION}', {KEPT_MS}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ class Entry:
     wait_s: float = 0.0
     why: str = ""
     is_scout: bool = False
+    version: bytes = b""  # of all endpoints, at this moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +169,10 @@ class Gate:
         """Ask to make `call`. Safe to repeat with the same call: it counts once."""
         per_call_ms = 1000 / limits.rate_per_second if limits.rate_per_second else 0
         dead_after_ms = int(limits.longest_s * 1000)
-        kind, wait_ms, why, is_scout = await self._ask(
+        kind, wait_ms, why, is_scout, version = await self._ask(
             ("enter", endpoint_id, call, limits.cap, per_call_ms, dead_after_ms, limits.breaker_failures)
         )
-        return Entry(kind.decode(), wait_ms / 1000, why.decode(), bool(is_scout))
+        return Entry(kind.decode(), wait_ms / 1000, why.decode(), bool(is_scout), version)
 
     async def leave(
         self,
@@ -181,13 +186,23 @@ class Gate:
     ) -> Exit:
         """Say how `call` ended; `none` where that says nothing of the endpoint. `pause_s`: what it asked for."""
         first_ms = limits.closed_s * 1000 * (1 + SPREAD * random())  # noqa: S311
-        state, closed_ms, failures = await self._ask(
+        state, closed_ms, failures, _ = await self._ask(
             (
                 *("leave", endpoint_id, call, how, pause_s * 1000, is_overloaded),
                 *(limits.cap, limits.breaker_failures, first_ms, limits.closed_most_s * 1000),
             )
         )
         return Exit(state.decode(), closed_ms / 1000, failures)
+
+    async def version(self) -> bytes:
+        """Changes with every `changed`. Read it before the endpoints it is to stand for."""
+        async with in_time():
+            return await self._redis.get(VERSION) or b"0"
+
+    async def changed(self) -> None:
+        """Say that an endpoint is being changed, or was: who knows it from before looks again."""
+        async with in_time():
+            await self._redis.incr(VERSION)
 
     async def forget(self, endpoint_id: str) -> None:
         """Open the gate and forget its failures: a person has enabled the endpoint."""

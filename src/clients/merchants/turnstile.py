@@ -45,6 +45,7 @@ class Permit:
     call: str
     limits: Limits
     is_probe: bool
+    version: bytes = b""  # of all endpoints, when it was given (`Gate.version`)
 
 
 class Turnstile:
@@ -69,7 +70,7 @@ class Turnstile:
         if entry.kind == "busy":
             self._done(endpoint_id, None)
             return None
-        return Permit(endpoint_id, call, limits, entry.kind == "probe")
+        return Permit(endpoint_id, call, limits, entry.kind == "probe", entry.version)
 
     async def enter(self, endpoint_id: str, call: str, limits: Limits) -> Permit:
         """Wait for the turn of `call` (its name among all processes).
@@ -82,7 +83,7 @@ class Turnstile:
             await self._turn(endpoint_id, limits.cap, is_first=is_first)
             entry = await self._asked(endpoint_id, call, limits)
             if entry.kind in ("go", "probe"):
-                return Permit(endpoint_id, call, limits, entry.kind == "probe")
+                return Permit(endpoint_id, call, limits, entry.kind == "probe", entry.version)
             self._later(endpoint_id, min(entry.wait_s or wait_s, longest_s))
             self._done(endpoint_id, None)
             wait_s, is_first = min(wait_s * 2, longest_s), True
