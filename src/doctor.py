@@ -15,6 +15,7 @@ from .engine.boundary import in_words
 from .errors import Permanent, ServiceError
 from .rules.coverage import has_history
 from .settings import Settings
+from .store.webhook_records import Choice, Status
 from .sync.customers import NAME as CUSTOMERS
 
 Say = Callable[[str], None]
@@ -38,6 +39,7 @@ async def examine(settings: Settings, say: Say) -> bool:
             say(f"WRONG Pancake: {e}")
             return False
         checks += [await _tried(say, f"page {page_id}", partial(_page, deps, page_id)) for page_id in found]
+        checks.append(await _tried(say, "webhooks", partial(_webhooks, deps)))
         if letters := await deps.dead_letters.count():
             say(f"note  {letters} dead letters wait to be read (collection dead_letters)")
     return all(checks)
@@ -86,6 +88,28 @@ async def _pages(deps: Deps, say: Say) -> list[str]:
     if unknown := sorted(set(wanted) - names):
         raise Permanent(f"PANCAKE_PAGE_IDS names {', '.join(unknown)}, which Pancake does not list as active")
     return sorted(names & set(wanted) if wanted else names)
+
+
+async def _webhooks(deps: Deps) -> str:
+    """Raises Permanent for a secret that no key opens."""
+    endpoints = await deps.merchants.endpoints.all()
+    if not endpoints:
+        return "no endpoint yet: `webhook endpoint add` makes one"
+    for endpoint in endpoints:
+        for secret in endpoint.secrets:
+            deps.merchants.vault.open(secret.sealed)
+    shown = [f"{len(endpoints)} endpoints"]
+    if disabled := sum(not endpoint.is_enabled for endpoint in endpoints):
+        shown.append(f"{disabled} disabled")
+    if failing := sum(endpoint.is_enabled and endpoint.failing_since is not None for endpoint in endpoints):
+        shown.append(f"{failing} failing")
+    words: dict[Status, str] = {"parked": "parked", "dead": "given up"}
+    for status, word in words.items():
+        if count := await deps.merchants.deliveries.count(Choice(statuses=(status,))):
+            shown.append(f"{count} deliveries {word}")
+    if not deps.settings.webhooks.secrets_key:
+        shown.append("secrets are stored as they are: set WEBHOOK_SECRETS_KEY (`webhook key` makes one)")
+    return ", ".join(shown)
 
 
 async def _page(deps: Deps, page_id: str) -> str:
