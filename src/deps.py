@@ -22,6 +22,7 @@ from .clients.pancake.client import PancakeClient, open_pancake
 from .clients.rate_limit import RateLimiter
 from .clients.redis import OUTAGES, open_redis
 from .errors import Permanent, Transient
+from .rules.bounded import Bounded
 from .rules.vault import Vault
 from .settings import Settings
 from .store.customers import customers
@@ -36,6 +37,7 @@ from .store.webhook_endpoints import WebhookEndpoints
 from .store.webhook_events import WebhookEvents
 from .sync.filler import Filled
 
+MOST_ASIDE = 16 * 1024 * 1024  # bytes
 MINT_LOCK_S = 60.0  # longer than a mint with its timeout takes
 
 T = TypeVar("T")
@@ -94,6 +96,7 @@ class Merchants:
     turnstile: Turnstile
     sender: Sender
     vault: Vault
+    aside: Bounded[str, Any]  # what is stored and waits for its turn, so that it need not be read again
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,6 +179,7 @@ async def _open_merchants(settings: Settings, redis: Redis, database: Database) 
             turnstile=Turnstile(gate, settings.worker.max_concurrent_jobs),
             sender=sender,
             vault=Vault(settings.webhooks.secrets_key),
+            aside=Bounded(MOST_ASIDE),
         )
 
 

@@ -131,11 +131,6 @@ class Turns(Generic[T]):
         line = self._ring.get(key)
         return len(line.waiting) if line else 0
 
-    def per_call_s(self, key: str) -> float:
-        """Seconds from one end of a call of `key` to the next while it is busy, as far as is known."""
-        line = self._lines.get(key)
-        return line.typical_s / line.cap if line else 0.0
-
     def _may(self, line: _Line[T], now: float) -> bool:
         return (
             self._in_flight < self._limit

@@ -9,9 +9,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from ..batcher import Batcher
 from ..clients.mongo import DUPLICATE, Collection, Database, Document, insert, journaled, quick
 from ..errors import Transient
-from .webhook_records import BRIEF, Change, Choice, Delivery, Sending, delivery_of, document_of
-
-OPEN = ("pending", "parked")
+from .webhook_records import BRIEF, OPEN, Change, Choice, Delivery, Sending, delivery_of, document_of
 
 
 class WebhookDeliveries:

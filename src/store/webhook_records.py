@@ -6,6 +6,8 @@ from typing import Literal
 
 from ..clients.mongo import Document
 
+OPEN = ("pending", "parked")
+
 #: `pending`: to be tried, at once or at nextTryAt. `parked`: waits for its endpoint to be well again, or enabled.
 Status = Literal["pending", "delivered", "parked", "dead"]
 
@@ -52,7 +54,8 @@ class Delivery:
 class Change:
     """What became of a delivery. None leaves a field as it is; `next_try_at` None takes it away.
 
-    `only_from`: the `sending` the writer holds, without which nothing is written.
+    `only_from`: the `sending` the writer holds, without which nothing is written; `only_idle`: nothing is written while
+    somebody calls. What is over is changed by who holds it alone.
     """
 
     delivery_id: str
@@ -62,6 +65,7 @@ class Change:
     tries: int = 0  # to be added
     error: str | None = None
     only_from: Sending | None = None
+    only_idle: bool = False
 
     def update(self) -> tuple[Document, Document]:
         """As MongoDB is told, query and update. It also says that nobody calls any more."""
@@ -82,6 +86,10 @@ class Change:
         query: Document = {"_id": self.delivery_id}
         if self.only_from:
             query["sending"] = self.only_from.document()
+        else:
+            query["status"] = {"$in": OPEN}
+            if self.only_idle:
+                query["sending"] = None
         return query, update
 
 

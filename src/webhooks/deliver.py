@@ -20,7 +20,8 @@ from ..store.webhook_records import Change, Delivery, Sending
 from .accept import Accepted, NewEvent, body_for, complete, now_ms, of_merchant, sending_now, store, undo, wanted
 from .attempt import Ended, attempt, insist, interrupted, limits_of
 
-LONGEST_TURN_S = 10.0  # in line, in this process; the job's own time must do for the call as well
+LONGEST_TURN_S = 10.0  # in line, in this process
+JOB_S = 28.0  # of the job's own time, which has to do for the turn and the call
 OTHERS_S = (60.0, 300.0)  # when those look again that wait for how the scout's call ends: they are called before
 ELSEWHERE_S = 3.0  # until the next look at a delivery somebody else is sending
 
@@ -31,7 +32,9 @@ async def deliver(deps: Deps, new: NewEvent, job_id: str, *, is_first: bool, is_
     Raises Misuse for what cannot be sent, Transient for the next try, Snooze where no try was made, Permanent when all
     tries are spent.
     """
-    accepted = None if is_first else await _known(deps, new.event_id)
+    accepted = deps.merchants.aside.pop(job_id)
+    if accepted is None and not is_first:
+        accepted = await _known(deps, new.event_id)
     if accepted is None:
         accepted, permit, sending = await _taken_in(deps, new, job_id)
     else:
@@ -52,6 +55,8 @@ async def deliver(deps: Deps, new: NewEvent, job_id: str, *, is_first: bool, is_
 
 async def send(deps: Deps, delivery_id: str, job_id: str, *, replay_id: str | None, is_replay: bool) -> str:
     """Carry one delivery of a stored event. Raises as `deliver` does."""
+    if aside := deps.merchants.aside.pop(job_id):
+        return await carry(deps, aside.deliveries[0], aside, job_id, is_replay=is_replay)
     delivery = await deps.merchants.deliveries.get(delivery_id)
     if replay_id and (delivery is None or delivery.replay_id != replay_id):
         return Outcome("cancelled", delivery_id=delivery_id)
@@ -82,17 +87,23 @@ async def carry(
         raise Permanent(_lost(delivery, delivery.error or "it failed for good"))
     if delivery.status == "delivered":
         return Outcome("delivered", event_id=delivery.event_id, endpoint_id=delivery.endpoint_id)
+    deps.merchants.turnstile.is_back(delivery.endpoint_id, job_id)
+    if not (permit or sending) and deps.merchants.turnstile.is_crowded(delivery.endpoint_id, len(accepted.event.body)):
+        raise _sent_away(deps, delivery, accepted, job_id)
     endpoint = accepted.endpoints.get(delivery.endpoint_id)
     if endpoint is None:
-        endpoint = await deps.merchants.endpoints.get(delivery.endpoint_id)
+        of_merchant_ = await deps.merchants.endpoints.of_merchant(delivery.merchant_id)
+        endpoint = next((each for each in of_merchant_ if each.endpoint_id == delivery.endpoint_id), None)
     if endpoint is None or not endpoint.is_enabled:
         return await _rested(deps, delivery, endpoint)
     if permit is None:
-        permit = await _permit(deps, delivery, endpoint, sending)
+        permit = await _permit(deps, delivery, accepted, endpoint, sending, job_id)
     if sending is None:
         sending = await _begun(deps, delivery, permit, job_id)
         delivery = replace(delivery, attempts=delivery.attempts + (delivery.sending is not None))  # the lost one counts
     ended = await attempt(deps, delivery, accepted.event, endpoint, permit, sending)
+    if job_ids := deps.merchants.turnstile.called_back(endpoint.endpoint_id):
+        await deps.hands.hurry([(each, 0.0) for each in job_ids])
     return _outcome(delivery, ended)
 
 
@@ -188,27 +199,37 @@ def _duplicate(new: NewEvent, accepted: Accepted) -> Outcome:
     return Outcome("duplicate", event_id=accepted.event.event_id, is_same=accepted.is_same)
 
 
-async def _permit(deps: Deps, delivery: Delivery, endpoint: Endpoint, sending: Sending | None) -> Permit:
+async def _permit(
+    deps: Deps, delivery: Delivery, accepted: Accepted, endpoint: Endpoint, sending: Sending | None, job_id: str
+) -> Permit:
     """Wait for the delivery's turn, without a slot. Raises Snooze where that takes long or the endpoint is closed."""
     try:
-        async with asyncio.timeout(LONGEST_TURN_S):
-            return await _turn(deps, delivery, endpoint)
+        async with asyncio.timeout(min(LONGEST_TURN_S, JOB_S - deps.settings.webhooks.timeout_seconds)):
+            return await _turn(deps, delivery, endpoint, len(accepted.event.body))
     except Closed as e:
-        await _parked(deps, delivery, endpoint, e)
+        await _parked(deps, delivery, endpoint, e, sending)
     except (Crowded, TimeoutError) as e:
-        in_s = e.wait_s if isinstance(e, Crowded) else uniform(0.1, 1.0)  # noqa: S311
         if sending:
-            again_at = now_ms() + timedelta(seconds=in_s)
-            await insist(lambda: deps.merchants.deliveries.settle(Change(delivery.delivery_id, next_try_at=again_at)))
-        raise Snooze("its endpoint has all the calls it may have at once", after_s=in_s) from e
+            change = Change(delivery.delivery_id, next_try_at=now_ms())
+            await insist(lambda: deps.merchants.deliveries.settle(change))
+            delivery = replace(delivery, sending=None)
+        raise _sent_away(deps, delivery, accepted, job_id) from e
 
 
-async def _turn(deps: Deps, delivery: Delivery, endpoint: Endpoint) -> Permit:
+def _sent_away(deps: Deps, delivery: Delivery, accepted: Accepted, job_id: str) -> Snooze:
+    """It finds no room to wait: it is called back when there is some. As nothing of it changes, it is kept at hand."""
+    deps.merchants.aside.put(job_id, replace(accepted, deliveries=[delivery], endpoints={}), len(accepted.event.body))
+    in_s = deps.merchants.turnstile.sent_away(delivery.endpoint_id, job_id)
+    return Snooze("its endpoint has all the calls it may have at once", after_s=in_s)
+
+
+async def _turn(deps: Deps, delivery: Delivery, endpoint: Endpoint, size: int) -> Permit:
     """Its turn, and a slot after it; where we do not live to have the slot, the turn is given back."""
     turnstile, had = deps.merchants.turnstile, list[Permit]()
 
     async def entered() -> Permit:
-        had.append(await turnstile.enter(endpoint.endpoint_id, delivery.delivery_id, limits_of(deps, endpoint)))
+        limits = limits_of(deps, endpoint)
+        had.append(await turnstile.enter(endpoint.endpoint_id, delivery.delivery_id, limits, size=size))
         return had[0]
 
     try:
@@ -220,12 +241,15 @@ async def _turn(deps: Deps, delivery: Delivery, endpoint: Endpoint) -> Permit:
         raise
 
 
-async def _parked(deps: Deps, delivery: Delivery, endpoint: Endpoint, closed: Closed) -> NoReturn:
+async def _parked(
+    deps: Deps, delivery: Delivery, endpoint: Endpoint, closed: Closed, sending: Sending | None
+) -> NoReturn:
     """Note that it waits for its endpoint, and raise Snooze; it has cost no try."""
     why = "its endpoint asked for a pause" if closed.why == "hold" else "its endpoint fails and is left alone"
     in_s = closed.wait_s + (0.0 if closed.is_scout else uniform(*OTHERS_S))  # noqa: S311
     again_at = now_ms() + timedelta(seconds=in_s)
-    change = Change(delivery.delivery_id, "parked", next_try_at=again_at, error=why)
+    held: dict[str, Any] = {"only_from": sending, "only_idle": sending is None}
+    change = Change(delivery.delivery_id, "parked", next_try_at=again_at, error=why, **held)
     await insist(lambda: deps.merchants.deliveries.settle(change))
     # it may have become well before this was to be read, and then nobody calls us
     _, closed_until = (await deps.merchants.gate.closed([endpoint.endpoint_id]))[endpoint.endpoint_id]

@@ -46,12 +46,13 @@ async def replay_one(deps: Deps, queue: Queue, any_id: str, statuses: tuple[Stat
 
 
 async def replay(deps: Deps, queue: Queue, choice: Choice, *, per_s: float = PER_S, dry_run: bool = False) -> Replay:
-    """Send again all that fits, `per_s` falling due each second. With `dry_run` only counts.
+    """Send again all that fits, `per_s` falling due each second; successes where they are named. `dry_run` only counts.
 
     Safe to kill: what is open again is sent, the rest is as it was.
     """
     possible_rate(per_s)
-    choice = replace(choice, until=min(choice.until or datetime.now(UTC), datetime.now(UTC)))
+    until = min(choice.until or datetime.now(UTC), datetime.now(UTC))
+    choice = replace(choice, until=until, statuses=choice.statuses or NOT_DELIVERED)
     matching = await deps.merchants.deliveries.count(choice)
     replay_id = _new_id()
     _check_pace(matching, per_s)

@@ -107,6 +107,11 @@ class Yard:
         """How many deliveries fit a query of MongoDB."""
         return int(await self.deps.database["webhook_deliveries"].count_documents(query))
 
+    async def set_endpoints(self, **fields: Any) -> None:
+        """Write these fields of all endpoints, as time or another key would have them."""
+        await self.deps.database["webhook_endpoints"].update_many({}, {"$set": fields})
+        await self.deps.merchants.gate.changed()
+
     async def came(self, name: str, count: int = 1, within_s: float = PATIENCE_S) -> list[Received]:
         """What a merchant has received, as soon as that is so many."""
         return await self.merchants.wait_for(name, count, within_s)

@@ -3,17 +3,21 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from random import uniform
 from time import monotonic
 from typing import Literal
 
 from ...rules.turns import Turns
 from .gate import Entry, Exit, Gate, Limits
 
-MOST_WAITING = 500  # calls that wait in this process; their jobs' arguments are in memory
-MOST_IN_LINE = 100  # of them for one endpoint
+MOST_WAITING = 2_000  # calls that wait in this process
+MOST_IN_LINE = 500  # of them for one endpoint
+MOST_BYTES = 16 * 1024 * 1024  # of what waits: the arguments of its jobs are in memory, as some times as much
 ASK_AGAIN_S = (0.02, 0.25)  # while other processes use up an endpoint's calls: first, and at most
-AWAY_S = (0.2, 30.0)  # what is sent away for want of room comes back after this time, at least and at most
-EARLY = 0.8  # of the time its turn is reckoned to come
+FEW_IN_LINE = MOST_IN_LINE // 2  # with fewer than that, those who were sent away are called back
+COMING_S = 0.2  # until those who are called back are here
+MOST_AWAY = 5_000  # of one endpoint
+AWAY_S = (20.0, 40.0)  # after which they come back though nobody called them: this process may have died
 
 
 class Closed(Exception):
@@ -30,11 +34,7 @@ class Closed(Exception):
 
 
 class Crowded(Exception):
-    """Too many wait here already; come back in `wait_s` seconds."""
-
-    def __init__(self, wait_s: float) -> None:
-        super().__init__("crowded")
-        self.wait_s = wait_s
+    """Too many wait here already."""
 
 
 @dataclass(slots=True)
@@ -54,8 +54,10 @@ class Turnstile:
     def __init__(self, gate: Gate, limit: int) -> None:
         self._gate = gate
         self._turns = Turns[asyncio.Future[None]](limit)
-        self._due: dict[str, float] = {}  # endpoint -> when the last one that was sent away has its turn
         self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._bytes = 0  # of what waits
+        self._called: dict[str, float] = {}  # endpoint -> until when those who were called may be on their way
+        self._away: dict[str, dict[str, None]] = {}  # endpoint -> the jobs that were sent away, in their order
 
     def is_free(self, endpoint_id: str, limits: Limits) -> bool:
         """Whether a call would have its turn at once, as far as this process knows."""
@@ -72,21 +74,52 @@ class Turnstile:
             return None
         return Permit(endpoint_id, call, limits, entry.kind == "probe", entry.version)
 
-    async def enter(self, endpoint_id: str, call: str, limits: Limits) -> Permit:
-        """Wait for the turn of `call` (its name among all processes).
+    async def enter(self, endpoint_id: str, call: str, limits: Limits, *, size: int = 0) -> Permit:
+        """Wait for the turn of `call` (its name among all processes), which holds `size` bytes meanwhile.
 
         Raises Closed while the endpoint is not to be called, Crowded where too many wait, and what redis raises.
         """
         wait_s, longest_s = ASK_AGAIN_S
         is_first = False
         while True:
-            await self._turn(endpoint_id, limits.cap, is_first=is_first)
+            await self._turn(endpoint_id, limits.cap, size, is_first=is_first)
             entry = await self._asked(endpoint_id, call, limits)
             if entry.kind in ("go", "probe"):
                 return Permit(endpoint_id, call, limits, entry.kind == "probe", entry.version)
             self._later(endpoint_id, min(entry.wait_s or wait_s, longest_s))
             self._done(endpoint_id, None)
             wait_s, is_first = min(wait_s * 2, longest_s), True
+
+    def is_crowded(self, endpoint_id: str, size: int) -> bool:
+        """Whether a call that holds `size` bytes finds no room to wait."""
+        turns = self._turns
+        is_full = turns.waiting >= MOST_WAITING or (turns.waiting > 0 and self._bytes + size > MOST_BYTES)
+        return is_full or turns.length(endpoint_id) >= MOST_IN_LINE
+
+    def sent_away(self, endpoint_id: str, job_id: str) -> float:
+        """Remember the job of a call that found no room, to call it back; in how many seconds it comes by itself."""
+        away = self._away.setdefault(endpoint_id, {})
+        if len(away) < MOST_AWAY:  # the others come back by themselves
+            away[job_id] = None
+        return uniform(*AWAY_S)  # noqa: S311
+
+    def is_back(self, endpoint_id: str, job_id: str) -> None:
+        """The job is here again."""
+        if away := self._away.get(endpoint_id):
+            away.pop(job_id, None)
+            if not away:
+                del self._away[endpoint_id]
+
+    def called_back(self, endpoint_id: str) -> list[str]:
+        """The jobs for which there is room in line again; whoever asks has to tell them."""
+        away, now = self._away.get(endpoint_id), monotonic()
+        if not away or self._called.get(endpoint_id, 0.0) > now or self._turns.length(endpoint_id) >= FEW_IN_LINE:
+            return []
+        self._called[endpoint_id] = now + COMING_S
+        job_ids = list(away)[:FEW_IN_LINE]
+        for job_id in job_ids:
+            self.is_back(endpoint_id, job_id)
+        return job_ids
 
     async def leave(
         self,
@@ -119,15 +152,16 @@ class Turnstile:
             raise Closed(entry.wait_s, entry.why, is_scout=entry.is_scout)
         return entry
 
-    async def _turn(self, endpoint_id: str, cap: int, *, is_first: bool) -> None:
+    async def _turn(self, endpoint_id: str, cap: int, size: int, *, is_first: bool) -> None:
         turns, now = self._turns, monotonic()
         if turns.is_free(endpoint_id, cap, now):
             turns.begin(endpoint_id, cap)
             return
-        if not is_first and (turns.waiting >= MOST_WAITING or turns.length(endpoint_id) >= MOST_IN_LINE):
-            raise Crowded(self._away_s(endpoint_id, now))
+        if not is_first and self.is_crowded(endpoint_id, size):
+            raise Crowded
         ticket: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         turns.ask(endpoint_id, ticket, cap, first=is_first)
+        self._bytes += size
         try:
             await ticket
         except asyncio.CancelledError:
@@ -135,17 +169,8 @@ class Turnstile:
             if ticket.done() and not ticket.cancelled() and ticket.exception() is None:
                 self._done(endpoint_id, None)  # the turn came as we were cancelled
             raise
-
-    def _away_s(self, endpoint_id: str, now: float) -> float:
-        """When to come back: each who is sent away has its own time, at the pace the endpoint's calls end."""
-        least_s, most_s = AWAY_S
-        per_call_s = self._turns.per_call_s(endpoint_id)
-        waiting_s = self._turns.length(endpoint_id) * per_call_s
-        due = max(self._due.get(endpoint_id, 0.0), now + waiting_s) + per_call_s
-        self._due[endpoint_id] = min(due, now + most_s)
-        if len(self._due) > MOST_WAITING:
-            self._due = {key: at for key, at in self._due.items() if at > now}
-        return max(least_s, (due - now) * EARLY)
+        finally:
+            self._bytes -= size
 
     def _done(self, endpoint_id: str, took_s: float | None) -> None:
         self._turns.done(endpoint_id, took_s)
