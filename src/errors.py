@@ -35,11 +35,15 @@ class RateLimited(Transient):
 
 
 class Snooze(ServiceError):
-    """The work is not finished but nothing failed; run the job again after `after_s` seconds, behind what waits now."""
+    """The work is not finished but nothing failed; run the job again after `after_s` seconds, behind what waits now.
 
-    def __init__(self, message: str, *, after_s: float = 1.0) -> None:
+    `is_usual`: it may happen to thousands of jobs, and the log is not to tell of each.
+    """
+
+    def __init__(self, message: str, *, after_s: float = 1.0, is_usual: bool = False) -> None:
         super().__init__(message)
         self.after_s = after_s
+        self.is_usual = is_usual
 
 
 class Permanent(ServiceError):

@@ -38,6 +38,7 @@ class End:
     error: str = ""
     again_in_s: float = 0.0
     is_kept: bool = True
+    is_usual: bool = False
 
 
 async def run_job(
@@ -57,7 +58,7 @@ async def run_job(
         try:
             outcome = await _called(job, deps, arguments)
         except Snooze as e:
-            end = End("snoozed", again_in_s=e.after_s, error=plain(redact(str(e))))
+            end = End("snoozed", again_in_s=e.after_s, error=plain(redact(str(e))), is_usual=e.is_usual)
         except Exception as e:  # noqa: BLE001 - the boundary is where every failure is decided
             end = await _failed(declaration, deps, arguments, e, call, random_)
         else:
@@ -179,7 +180,7 @@ def _log(end: End, *, duration_ms: int) -> None:
         details = getattr(end.outcome, "details", {})
         logger.info("job done", outcome=str(end.outcome), duration_ms=duration_ms, **details)
     elif end.kind == "snoozed":
-        level = "WARNING" if end.again_in_s > NOTICED_S else "INFO"
+        level = "DEBUG" if end.is_usual else "WARNING" if end.again_in_s > NOTICED_S else "INFO"
         logger.log(
             level, "job goes on later", because=end.error, in_s=round(end.again_in_s, 1), duration_ms=duration_ms
         )

@@ -9,7 +9,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, UpdateOne
 from ..batcher import Batcher
 from ..clients.mongo import DUPLICATE, Collection, Database, Document, insert, journaled, quick
 from ..errors import Transient
-from .webhook_records import BRIEF, OPEN, Change, Choice, Delivery, Sending, delivery_of, document_of
+from .webhook_records import BRIEF, OPEN, Change, Choice, Delivery, Sending, delivery_of, document_of, held_by
 
 
 class WebhookDeliveries:
@@ -84,6 +84,13 @@ class WebhookDeliveries:
         found = self._collection.find({"nextTryAt": {"$lt": before}}, BRIEF).sort("nextTryAt", ASCENDING)
         return [delivery_of(document) async for document in found.limit(limit)]
 
+    async def hand_over(self, delivery: Delivery, job_id: str) -> None:
+        """Have `job_id` carry it, unless somebody calls at this moment or another job has got it. Safe to repeat."""
+        await self._journaled.update_one(
+            {"_id": delivery.delivery_id, "jobId": delivery.job_id, "sending": held_by(delivery)},
+            {"$set": {"jobId": job_id}},
+        )
+
     async def reopen(
         self,
         deliveries: Sequence[Delivery],
@@ -151,11 +158,10 @@ class WebhookDeliveries:
     async def _begin_many(self, asked: list[tuple[Delivery, Sending, Document | None]]) -> list[bool | Exception]:
         operations = []
         for delivery, sending, interrupted in asked:
-            held = delivery.sending.document() if delivery.sending else None
-            update: Document = {"$set": {"sending": sending.document()}}
+            update: Document = {"$set": {"sending": sending.document(), "jobId": sending.job_id}}
             if interrupted:
                 update["$push"] = {"attempts": interrupted}
-            query = {"_id": delivery.delivery_id, "status": {"$in": OPEN}, "sending": held}
+            query = {"_id": delivery.delivery_id, "status": {"$in": OPEN}, "sending": held_by(delivery)}
             operations.append(UpdateOne(query, update))
         done = await quick(self._collection).bulk_write(operations, ordered=False)
         if done.matched_count == len(asked):

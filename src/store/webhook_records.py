@@ -151,6 +151,11 @@ BRIEF: Document = {
 }
 
 
+def held_by(delivery: Delivery) -> Document | None:
+    """The mark of its caller as it is stored."""
+    return delivery.sending.document() if delivery.sending else None
+
+
 def delivery_of(found: Document) -> Delivery:
     """A delivery read with `BRIEF`."""
     sending = found.get("sending")

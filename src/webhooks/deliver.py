@@ -3,14 +3,12 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
-from datetime import timedelta
-from random import uniform
-from typing import Any, NoReturn
+from typing import Any
 
 from loguru import logger
 
 from ..catalog import send_webhook
-from ..clients.merchants.turnstile import Closed, Crowded, Permit
+from ..clients.merchants.turnstile import Closed, Permit
 from ..deps import Deps
 from ..engine.job import Outcome
 from ..errors import Permanent, Snooze, Transient
@@ -19,11 +17,7 @@ from ..store.webhook_endpoints import Endpoint
 from ..store.webhook_records import Change, Delivery, Sending
 from .accept import Accepted, NewEvent, body_for, complete, now_ms, of_merchant, sending_now, store, undo, wanted
 from .attempt import Ended, attempt, insist, interrupted, limits_of
-
-LONGEST_TURN_S = 10.0  # in line, in this process
-JOB_S = 28.0  # of the job's own time, which has to do for the turn and the call
-OTHERS_S = (60.0, 300.0)  # when those look again that wait for how the scout's call ends: they are called before
-ELSEWHERE_S = 3.0  # until the next look at a delivery somebody else is sending
+from .turn import ELSEWHERE_S, begun, is_alive, permit_for, sent_away
 
 
 async def deliver(deps: Deps, new: NewEvent, job_id: str, *, is_first: bool, is_replay: bool) -> str:
@@ -83,28 +77,38 @@ async def carry(
     if is_replay and delivery.status == "dead":
         await deps.merchants.deliveries.reopen([delivery], [now_ms()], [job_id], None)
         delivery = replace(delivery, status="pending", tries=0)
-    if delivery.status == "dead":
-        raise Permanent(_lost(delivery, delivery.error or "it failed for good"))
-    if delivery.status == "delivered":
-        return Outcome("delivered", event_id=delivery.event_id, endpoint_id=delivery.endpoint_id)
+    if over := _over(delivery, job_id, is_replay=is_replay):
+        return over
     deps.merchants.turnstile.is_back(delivery.endpoint_id, job_id)
     if not (permit or sending) and deps.merchants.turnstile.is_crowded(delivery.endpoint_id, len(accepted.event.body)):
-        raise _sent_away(deps, delivery, accepted, job_id)
+        raise sent_away(deps, delivery, accepted, job_id)
     endpoint = accepted.endpoints.get(delivery.endpoint_id)
     if endpoint is None:
         of_merchant_ = await deps.merchants.endpoints.of_merchant(delivery.merchant_id)
         endpoint = next((each for each in of_merchant_ if each.endpoint_id == delivery.endpoint_id), None)
     if endpoint is None or not endpoint.is_enabled:
-        return await _rested(deps, delivery, endpoint)
+        return await _rested(deps, delivery, endpoint, job_id)
     if permit is None:
-        permit = await _permit(deps, delivery, accepted, endpoint, sending, job_id)
+        permit = await permit_for(deps, delivery, accepted, endpoint, sending, job_id)
     if sending is None:
-        sending = await _begun(deps, delivery, permit, job_id)
+        sending = await begun(deps, delivery, permit, job_id)
         delivery = replace(delivery, attempts=delivery.attempts + (delivery.sending is not None))  # the lost one counts
     ended = await attempt(deps, delivery, accepted.event, endpoint, permit, sending)
     if job_ids := deps.merchants.turnstile.called_back(endpoint.endpoint_id):
         await deps.hands.hurry([(each, 0.0) for each in job_ids])
     return _outcome(delivery, ended)
+
+
+def _over(delivery: Delivery, job_id: str, *, is_replay: bool) -> Outcome | None:
+    """How it ended, where there is nothing more to do for this job. Raises Permanent where it was given up."""
+    details = {"event_id": delivery.event_id, "endpoint_id": delivery.endpoint_id}
+    if delivery.status == "dead":
+        raise Permanent(_lost(delivery, delivery.error or "it failed for good"))
+    if delivery.status == "delivered":
+        return Outcome("delivered", **details)
+    if delivery.job_id != job_id and not is_replay:
+        return Outcome("handed_over", **details)  # a replay carries it now, with tries of its own
+    return None
 
 
 async def _known(deps: Deps, event_id: str) -> Accepted | None:
@@ -199,88 +203,16 @@ def _duplicate(new: NewEvent, accepted: Accepted) -> Outcome:
     return Outcome("duplicate", event_id=accepted.event.event_id, is_same=accepted.is_same)
 
 
-async def _permit(
-    deps: Deps, delivery: Delivery, accepted: Accepted, endpoint: Endpoint, sending: Sending | None, job_id: str
-) -> Permit:
-    """Wait for the delivery's turn, without a slot. Raises Snooze where that takes long or the endpoint is closed."""
-    try:
-        async with asyncio.timeout(min(LONGEST_TURN_S, JOB_S - deps.settings.webhooks.timeout_seconds)):
-            return await _turn(deps, delivery, endpoint, len(accepted.event.body))
-    except Closed as e:
-        await _parked(deps, delivery, endpoint, e, sending)
-    except (Crowded, TimeoutError) as e:
-        if sending:
-            change = Change(delivery.delivery_id, next_try_at=now_ms())
-            await insist(lambda: deps.merchants.deliveries.settle(change))
-            delivery = replace(delivery, sending=None)
-        raise _sent_away(deps, delivery, accepted, job_id) from e
-
-
-def _sent_away(deps: Deps, delivery: Delivery, accepted: Accepted, job_id: str) -> Snooze:
-    """It finds no room to wait: it is called back when there is some. As nothing of it changes, it is kept at hand."""
-    deps.merchants.aside.put(job_id, replace(accepted, deliveries=[delivery], endpoints={}), len(accepted.event.body))
-    in_s = deps.merchants.turnstile.sent_away(delivery.endpoint_id, job_id)
-    return Snooze("its endpoint has all the calls it may have at once", after_s=in_s)
-
-
-async def _turn(deps: Deps, delivery: Delivery, endpoint: Endpoint, size: int) -> Permit:
-    """Its turn, and a slot after it; where we do not live to have the slot, the turn is given back."""
-    turnstile, had = deps.merchants.turnstile, list[Permit]()
-
-    async def entered() -> Permit:
-        limits = limits_of(deps, endpoint)
-        had.append(await turnstile.enter(endpoint.endpoint_id, delivery.delivery_id, limits, size=size))
-        return had[0]
-
-    try:
-        return await deps.hands.off_slot(entered())
-    except BaseException:
-        for permit in had:
-            with suppress(Exception):
-                await turnstile.leave(permit, None, how="none")
-        raise
-
-
-async def _parked(
-    deps: Deps, delivery: Delivery, endpoint: Endpoint, closed: Closed, sending: Sending | None
-) -> NoReturn:
-    """Note that it waits for its endpoint, and raise Snooze; it has cost no try."""
-    why = "its endpoint asked for a pause" if closed.why == "hold" else "its endpoint fails and is left alone"
-    in_s = closed.wait_s + (0.0 if closed.is_scout else uniform(*OTHERS_S))  # noqa: S311
-    again_at = now_ms() + timedelta(seconds=in_s)
-    held: dict[str, Any] = {"only_from": sending, "only_idle": sending is None}
-    change = Change(delivery.delivery_id, "parked", next_try_at=again_at, error=why, **held)
-    await insist(lambda: deps.merchants.deliveries.settle(change))
-    # it may have become well before this was to be read, and then nobody calls us
-    _, closed_until = (await deps.merchants.gate.closed([endpoint.endpoint_id]))[endpoint.endpoint_id]
-    if not closed_until:
-        in_s = uniform(0.0, 0.5)  # noqa: S311
-    raise Snooze(why, after_s=in_s)
-
-
-async def _rested(deps: Deps, delivery: Delivery, endpoint: Endpoint | None) -> str:
+async def _rested(deps: Deps, delivery: Delivery, endpoint: Endpoint | None, job_id: str) -> str:
     """Its endpoint is disabled: it waits, with no job, until a person enables that."""
     why = f"its endpoint is disabled: {endpoint.disabled_reason}" if endpoint else "its endpoint is gone"
-    await insist(lambda: deps.merchants.deliveries.settle(Change(delivery.delivery_id, "parked", error=why)))
+    change = Change(delivery.delivery_id, "parked", error=why, only_idle=True)
+    if was := delivery.sending:
+        if is_alive(was, job_id):
+            raise Snooze("somebody else is sending it", after_s=ELSEWHERE_S)
+        change = replace(change, attempts=(interrupted(delivery, was),), only_from=was, only_idle=False)
+    await insist(lambda: deps.merchants.deliveries.settle(change))
     return Outcome("parked", event_id=delivery.event_id, endpoint_id=delivery.endpoint_id, because=why)
-
-
-async def _begun(deps: Deps, delivery: Delivery, permit: Permit, job_id: str) -> Sending:
-    """Note that its call begins; what a dead caller did not write down is written down with it."""
-    now, was = now_ms(), delivery.sending
-    is_taken = was is not None and was.job_id != job_id and was.until > now
-    sending = sending_now(deps, job_id)
-    try:
-        if not is_taken:
-            lost = interrupted(delivery, was) if was else None
-            if await deps.merchants.deliveries.begin(delivery, sending, lost):
-                return sending
-    except BaseException:
-        with suppress(Exception):
-            await deps.merchants.turnstile.leave(permit, None, how="none")
-        raise
-    await deps.merchants.turnstile.leave(permit, None, how="none")
-    raise Snooze("somebody else is sending it", after_s=ELSEWHERE_S)
 
 
 def _lost(delivery: Delivery, error: str) -> str:

@@ -36,7 +36,7 @@ async def after(deps: Deps, endpoint: Endpoint, left: Exit, verdict: Verdict) ->
                 seconds=round(left.closed_s, 1),
                 failures=left.failures,
             )
-        await _failed(deps, endpoint, left.failures)
+        await _failed(deps, endpoint, is_telling=left.failures >= FEW_FAILURES or verdict.is_alive)
 
 
 async def disable(deps: Deps, endpoint: Endpoint, reason: str) -> None:
@@ -70,12 +70,12 @@ async def release(deps: Deps, endpoint: Endpoint) -> None:
         logger.info("parked webhooks are let go", endpoint_id=endpoint.endpoint_id, count=count)
 
 
-async def _failed(deps: Deps, endpoint: Endpoint, failures: int) -> None:
+async def _failed(deps: Deps, endpoint: Endpoint, *, is_telling: bool) -> None:
     days, now = deps.settings.webhooks.disable_after_days, datetime.now(UTC)
     if endpoint.failing_since is None:
         await deps.merchants.endpoints.failed(endpoint.endpoint_id, now)
         return
-    if not days or failures < FEW_FAILURES:
+    if not days or not is_telling:
         return
     failing = now - endpoint.failing_since
     if failing >= timedelta(days=days):

@@ -28,6 +28,7 @@ async def reconcile(deps: Deps) -> str:
     for delivery in lost:
         at = int(delivery.next_try_at.timestamp()) if delivery.next_try_at else 0
         job_id, arguments = f"{delivery.delivery_id}~{at}", {"delivery_id": delivery.delivery_id}
+        await deps.merchants.deliveries.hand_over(delivery, job_id)
         group = order_group(delivery.endpoint_id, delivery.order_key)
         await deps.hands.spawn(send_webhook.name, arguments, job_id=job_id, group=group)
     if lost:
