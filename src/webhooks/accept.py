@@ -38,6 +38,7 @@ class Accepted:
     event: Event
     deliveries: list[Delivery]
     endpoints: dict[str, Endpoint] = field(default_factory=dict)
+    version: bytes = b""  # of all endpoints, when these were read (`Gate.version`)
     is_known: bool = False
     is_duplicate: bool = False
     is_same: bool = True
@@ -118,14 +119,15 @@ async def store(
         deps.merchants.events.add(event, durably=durably),
         asyncio.gather(*(deps.merchants.deliveries.add(each, durably=durably) for each in deliveries)),
     )
-    if stored is event:
+    if stored is event and all(were_new):
         return Accepted(event, deliveries, endpoints)
     fresh = [each for each, was_new in zip(deliveries, were_new, strict=True) if was_new]
     if stored.event_id != event.event_id:
         await deps.merchants.deliveries.drop([each.delivery_id for each in fresh])
         is_same = stored.event == event.event and orjson.loads(stored.body)["data"] == orjson.loads(body)["data"]
         return Accepted(stored, await complete(deps, stored), is_known=True, is_duplicate=True, is_same=is_same)
-    # the same job again: it may have died as it took back what it had stored for endpoints that are no longer all
+    # the same job again: it may have died with some of it stored, or as it took back what it had stored for endpoints
+    # that are no longer all
     await deps.merchants.events.extend(event.event_id, event.endpoint_ids)
     stored = replace(stored, endpoint_ids=tuple(dict.fromkeys((*stored.endpoint_ids, *event.endpoint_ids))))
     return Accepted(stored, await complete(deps, stored), endpoints, is_known=True)

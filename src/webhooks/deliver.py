@@ -82,14 +82,15 @@ async def carry(
     deps.merchants.turnstile.is_back(delivery.endpoint_id, job_id)
     if not (permit or sending) and deps.merchants.turnstile.is_crowded(delivery.endpoint_id, len(accepted.event.body)):
         raise sent_away(deps, delivery, accepted, job_id)
-    endpoint = accepted.endpoints.get(delivery.endpoint_id)
-    if endpoint is None:
-        of_merchant_ = await deps.merchants.endpoints.of_merchant(delivery.merchant_id)
-        endpoint = next((each for each in of_merchant_ if each.endpoint_id == delivery.endpoint_id), None)
-    if endpoint is None or not endpoint.is_enabled:
-        return await _rested(deps, delivery, endpoint, job_id)
-    if permit is None:
+    endpoint = accepted.endpoints.get(delivery.endpoint_id) or await _endpoint(deps, delivery)
+    if endpoint and endpoint.is_enabled and permit is None:
         permit = await permit_for(deps, delivery, accepted, endpoint, sending, job_id)
+        if accepted.version and permit.version != accepted.version:  # one was changed while it waited
+            endpoint = await _endpoint(deps, delivery)
+    if not (endpoint and endpoint.is_enabled and permit):
+        if permit:
+            await deps.merchants.turnstile.leave(permit, None, how="none")
+        return await _rested(deps, delivery, endpoint, job_id)
     if sending is None:
         sending = await begun(deps, delivery, permit, job_id)
         delivery = replace(delivery, attempts=delivery.attempts + (delivery.sending is not None))  # the lost one counts
@@ -97,6 +98,11 @@ async def carry(
     if job_ids := deps.merchants.turnstile.called_back(endpoint.endpoint_id):
         await deps.hands.hurry([(each, 0.0) for each in job_ids])
     return _outcome(delivery, ended)
+
+
+async def _endpoint(deps: Deps, delivery: Delivery) -> Endpoint | None:
+    of_merchant_ = await deps.merchants.endpoints.of_merchant(delivery.merchant_id)
+    return next((each for each in of_merchant_ if each.endpoint_id == delivery.endpoint_id), None)
 
 
 def _over(delivery: Delivery, job_id: str, *, is_replay: bool) -> Outcome | None:
@@ -125,19 +131,26 @@ async def _taken_in(deps: Deps, new: NewEvent, job_id: str) -> tuple[Accepted, P
     body, merchants = body_for(new), deps.merchants
     if recent := merchants.endpoints.recent(new.merchant_id):
         endpoints, version = recent
-        taken = await _stored(deps, new, body, wanted(endpoints, new), job_id, version)
+        taken = await _stored(deps, new, body, wanted(endpoints, new), job_id, version, is_sure=False)
         if taken:
             return taken
     version = await merchants.gate.version()
     endpoints = await of_merchant(deps, new.merchant_id)
     merchants.endpoints.remember(new.merchant_id, endpoints, version)
-    taken = await _stored(deps, new, body, wanted(endpoints, new), job_id, None)
+    taken = await _stored(deps, new, body, wanted(endpoints, new), job_id, version, is_sure=True)
     assert taken is not None  # noqa: S101 - for the type checker
     return taken
 
 
 async def _stored(
-    deps: Deps, new: NewEvent, body: bytes, endpoints: dict[str, Endpoint], job_id: str, version: bytes | None
+    deps: Deps,
+    new: NewEvent,
+    body: bytes,
+    endpoints: dict[str, Endpoint],
+    job_id: str,
+    version: bytes,
+    *,
+    is_sure: bool,
 ) -> tuple[Accepted, Permit | None, Sending | None] | None:
     """As `_taken_in`; None, with nothing stored, where the version of all endpoints is another by now."""
     is_direct = len(endpoints) == 1 and not new.order_key  # else the job hands the deliveries on, and its id is taken
@@ -155,7 +168,7 @@ async def _stored(
         raise
     permit = entered if isinstance(entered, Permit) else None
     is_new = isinstance(stored, Accepted) and not stored.is_known
-    is_outdated = version and version != (permit.version if permit else await deps.merchants.gate.version())
+    is_outdated = not is_sure and version != (permit.version if permit else await deps.merchants.gate.version())
     if permit and (is_outdated or not is_new):
         await deps.merchants.turnstile.leave(permit, None, how="none")
         permit = None
@@ -172,7 +185,7 @@ async def _stored(
         if not isinstance(entered, Closed):
             raise entered
         sending = None
-    return stored, permit, sending
+    return replace(stored, version=version), permit, sending
 
 
 async def _entered(deps: Deps, new: NewEvent, endpoints: dict[str, Endpoint]) -> Permit | None:

@@ -40,7 +40,7 @@ async def permit_for(
 
 def sent_away(deps: Deps, delivery: Delivery, accepted: Accepted, job_id: str) -> Snooze:
     """For one that finds no room to wait: it is called back. As nothing of it changes, it is kept at hand."""
-    deps.merchants.aside.put(job_id, replace(accepted, deliveries=[delivery], endpoints={}), len(accepted.event.body))
+    deps.merchants.aside.put(job_id, replace(accepted, deliveries=[delivery]), len(accepted.event.body))
     in_s = deps.merchants.turnstile.sent_away(delivery.endpoint_id, job_id)
     return Snooze("its endpoint has all the calls it may have at once", after_s=in_s, is_usual=True)
 

@@ -164,6 +164,7 @@ class Gate:
         self._redis = redis
         self._script = redis.register_script(_NAMES + _GATE)
         self._ask = Batcher(self._ask_many, most=300)
+        self._version = Batcher[None, bytes](self._version_many, most=1_000)
 
     async def enter(self, endpoint_id: str, call: str, limits: Limits) -> Entry:
         """Ask to make `call`. Safe to repeat with the same call: it counts once."""
@@ -196,8 +197,7 @@ class Gate:
 
     async def version(self) -> bytes:
         """Changes with every `changed`. Read it before the endpoints it is to stand for."""
-        async with in_time():
-            return await self._redis.get(VERSION) or b"0"
+        return await self._version(None)
 
     async def changed(self) -> None:
         """Say that an endpoint is being changed, or was: who knows it from before looks again."""
@@ -219,6 +219,11 @@ class Gate:
             endpoint_id: (int(fails or 0), float(until or 0) / 1000)
             for endpoint_id, (fails, until) in zip(endpoint_ids, rows, strict=True)
         }
+
+    async def _version_many(self, asked: list[None]) -> list[bytes | Exception]:
+        async with in_time():
+            version: bytes = await self._redis.get(VERSION) or b"0"
+        return [version] * len(asked)
 
     async def _ask_many(self, questions: list[tuple[Any, ...]]) -> list[Any]:
         async with in_time():
