@@ -121,16 +121,16 @@ async def store(
     )
     if stored is event and all(were_new):
         return Accepted(event, deliveries, endpoints)
-    fresh = [each for each, was_new in zip(deliveries, were_new, strict=True) if was_new]
     if stored.event_id != event.event_id:
-        await deps.merchants.deliveries.drop([each.delivery_id for each in fresh])
+        await deps.merchants.deliveries.drop([each.delivery_id for each in deliveries])
         is_same = stored.event == event.event and orjson.loads(stored.body)["data"] == orjson.loads(body)["data"]
-        return Accepted(stored, await complete(deps, stored), is_known=True, is_duplicate=True, is_same=is_same)
+        known = await complete(deps, stored, stored.event_id)
+        return Accepted(stored, known, is_known=True, is_duplicate=True, is_same=is_same)
     # the same job again: it may have died with some of it stored, or as it took back what it had stored for endpoints
     # that are no longer all
     await deps.merchants.events.extend(event.event_id, event.endpoint_ids)
     stored = replace(stored, endpoint_ids=tuple(dict.fromkeys((*stored.endpoint_ids, *event.endpoint_ids))))
-    return Accepted(stored, await complete(deps, stored), endpoints, is_known=True)
+    return Accepted(stored, await complete(deps, stored, next(iter(job_ids), "")), endpoints, is_known=True)
 
 
 async def undo(deps: Deps, accepted: Accepted) -> None:
@@ -139,15 +139,19 @@ async def undo(deps: Deps, accepted: Accepted) -> None:
     await deps.merchants.deliveries.drop([each.delivery_id for each in accepted.deliveries])
 
 
-async def complete(deps: Deps, event: Event) -> list[Delivery]:
-    """The deliveries of a stored event; those its first writer did not live to store are made up for."""
+async def complete(deps: Deps, event: Event, direct_job_id: str) -> list[Delivery]:
+    """The deliveries of a stored event; those its first writer did not live to store are made up for.
+
+    `direct_job_id`: the job that carries the delivery where there is but one.
+    """
     found = []
     for endpoint_id in event.endpoint_ids:
         delivery_id = f"{event.event_id}:{endpoint_id}"
         delivery = await deps.merchants.deliveries.get(delivery_id)
         if delivery is None:
+            job_id = direct_job_id if len(event.endpoint_ids) == 1 and not event.order_key else delivery_id
             delivery = Delivery(
-                *(event.event_id, endpoint_id, event.merchant_id, event.event, delivery_id, event.created_at),
+                *(event.event_id, endpoint_id, event.merchant_id, event.event, job_id, event.created_at),
                 next_try_at=now_ms(),
                 order_key=event.order_key,
             )

@@ -28,7 +28,7 @@ async def deliver(deps: Deps, new: NewEvent, job_id: str, *, is_first: bool, is_
     """
     accepted = deps.merchants.aside.pop(job_id)
     if accepted is None and not is_first:
-        accepted = await _known(deps, new.event_id)
+        accepted = await _known(deps, new.event_id, job_id)
     if accepted is None:
         accepted, permit, sending = await _taken_in(deps, new, job_id)
     else:
@@ -41,6 +41,9 @@ async def deliver(deps: Deps, new: NewEvent, job_id: str, *, is_first: bool, is_
         return await carry(deps, delivery, accepted, job_id, permit=permit, sending=sending, is_replay=is_replay)
     open_ = [each for each in accepted.deliveries if each.status in ("pending", "parked")]
     for delivery in open_:
+        if delivery.job_id == job_id:  # in an earlier life this job was to call its only endpoint itself
+            await deps.merchants.deliveries.hand_over(delivery, delivery.delivery_id)
+            delivery = replace(delivery, job_id=delivery.delivery_id)
         arguments, group = {"delivery_id": delivery.delivery_id}, order_group(delivery.endpoint_id, order_key)
         await deps.hands.spawn(send_webhook.name, arguments, job_id=delivery.job_id, group=group)
     word = "accepted" if accepted.deliveries else "no_subscriber"
@@ -117,9 +120,9 @@ def _over(delivery: Delivery, job_id: str, *, is_replay: bool) -> Outcome | None
     return None
 
 
-async def _known(deps: Deps, event_id: str) -> Accepted | None:
+async def _known(deps: Deps, event_id: str, job_id: str) -> Accepted | None:
     event = await deps.merchants.events.get(event_id)
-    return Accepted(event, await complete(deps, event)) if event else None
+    return Accepted(event, await complete(deps, event, job_id)) if event else None
 
 
 async def _taken_in(deps: Deps, new: NewEvent, job_id: str) -> tuple[Accepted, Permit | None, Sending | None]:
@@ -184,7 +187,7 @@ async def _stored(
         await deps.merchants.deliveries.settle(Change(delivery.delivery_id, next_try_at=now_ms()))
         if not isinstance(entered, Closed):
             raise entered
-        sending = None
+        stored, sending = replace(stored, deliveries=[replace(delivery, sending=None)]), None
     return replace(stored, version=version), permit, sending
 
 
@@ -225,6 +228,9 @@ async def _rested(deps: Deps, delivery: Delivery, endpoint: Endpoint | None, job
             raise Snooze("somebody else is sending it", after_s=ELSEWHERE_S)
         change = replace(change, attempts=(interrupted(delivery, was),), only_from=was, only_idle=False)
     await insist(lambda: deps.merchants.deliveries.settle(change))
+    now = await _endpoint(deps, delivery)
+    if now and now.is_enabled:  # since we looked: what it had parked was let go, and this was not among it yet
+        raise Snooze("its endpoint is enabled again", after_s=0.0)
     return Outcome("parked", event_id=delivery.event_id, endpoint_id=delivery.endpoint_id, because=why)
 
 

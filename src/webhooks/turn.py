@@ -28,8 +28,14 @@ async def permit_for(
     try:
         async with asyncio.timeout(min(LONGEST_TURN_S, JOB_S - deps.settings.webhooks.timeout_seconds)):
             return await _turn(deps, delivery, endpoint, len(accepted.event.body))
+    except asyncio.CancelledError:
+        if sending:  # in line, and the note says that it calls
+            with suppress(Exception):
+                change = Change(delivery.delivery_id, next_try_at=now_ms(), only_from=sending)
+                await deps.merchants.deliveries.settle(change)
+        raise
     except Closed as e:
-        await _parked(deps, delivery, endpoint, e, sending)
+        await _parked(deps, delivery, endpoint, e, sending, job_id)
     except (Crowded, TimeoutError) as e:
         if sending:
             change = Change(delivery.delivery_id, next_try_at=now_ms())
@@ -64,13 +70,15 @@ async def _turn(deps: Deps, delivery: Delivery, endpoint: Endpoint, size: int) -
 
 
 async def _parked(
-    deps: Deps, delivery: Delivery, endpoint: Endpoint, closed: Closed, sending: Sending | None
+    deps: Deps, delivery: Delivery, endpoint: Endpoint, closed: Closed, sending: Sending | None, job_id: str
 ) -> NoReturn:
     """Note that it waits for its endpoint, and raise Snooze; it has cost no try."""
     why = "its endpoint asked for a pause" if closed.why == "hold" else "its endpoint fails and is left alone"
     in_s = closed.wait_s + (0.0 if closed.is_scout else uniform(*OTHERS_S))  # noqa: S311
     again_at = now_ms() + timedelta(seconds=in_s)
     held: dict[str, Any] = {"only_from": sending, "only_idle": sending is None}
+    if sending is None and (was := delivery.sending) and not is_alive(was, job_id):
+        held = {"only_from": was, "attempts": (interrupted(delivery, was),)}
     change = Change(delivery.delivery_id, "parked", next_try_at=again_at, error=why, **held)
     await insist(lambda: deps.merchants.deliveries.settle(change))
     # it may have become well before this was to be read, and then nobody calls us

@@ -35,7 +35,7 @@ from src.store.dead_letters import DeadLetters
 from src.store.webhook_deliveries import WebhookDeliveries
 from src.store.webhook_endpoints import WebhookEndpoints
 from src.store.webhook_events import WebhookEvents
-from src.webhooks import deliver, health, reconcile
+from src.webhooks import deliver, health, reconcile, turn
 from tests.harness.child import die_with, say
 
 #: Every await of the delivery path that another process can see something of.
@@ -73,7 +73,8 @@ TURNS = 3  # of the event loop, in which a step is under way
 
 #: (module, constant, seconds): nobody tests here how long these are.
 SHORTER: tuple[tuple[Any, str, Any], ...] = (
-    (deliver, "OTHERS_S", (0.5, 1.5)),
+    (turn, "OTHERS_S", (0.5, 1.5)),
+    (turn, "ELSEWHERE_S", 0.5),
     (deliver, "ELSEWHERE_S", 0.5),
     (turnstile, "AWAY_S", (0.5, 1.0)),
     (reconcile, "LATE_S", 0.5),
@@ -101,9 +102,8 @@ class Fate:
         self._step, self._when, number = kill_at.split(":") if kill_at else ("", "", "0")
         self._left = int(number)
         self._held = frozenset(held)
-        for name in {step.partition(".")[0] if step.startswith("finish") else step for step in (self._step, *held)}:
-            if name:
-                self._take_hold(name)
+        for name in {"finish" if step.startswith("finish.") else step for step in (self._step, *held) if step}:
+            self._take_hold(name)
 
     def _take_hold(self, name: str) -> None:
         owner, attribute = STEPS[name]

@@ -249,6 +249,7 @@ async def test_a_second_job_of_a_delivery_undoes_nothing(settings: Settings, is_
             endpoint_id, "x", limits_of(here.deps, shown.endpoint), how="none", pause_s=9
         )
         with pytest.raises(Snooze):
-            await deliver.carry(here.deps, delivery, Accepted(event, [delivery]), "replay:another job:1", is_replay=True)
+            accepted = Accepted(event, [delivery])
+            await deliver.carry(here.deps, delivery, accepted, "replay:another:1", is_replay=True)
         await here.ended(event_id)
         assert (await here.delivery(event_id))["status"] == "delivered"
