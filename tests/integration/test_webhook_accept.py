@@ -248,8 +248,8 @@ async def test_a_second_job_of_a_delivery_undoes_nothing(settings: Settings, is_
         await here.deps.merchants.gate.leave(
             endpoint_id, "x", limits_of(here.deps, shown.endpoint), how="none", pause_s=9
         )
+        accepted = Accepted(event, [delivery])
         with pytest.raises(Snooze):
-            accepted = Accepted(event, [delivery])
             await deliver.carry(here.deps, delivery, accepted, "replay:another:1", is_replay=True)
         await here.ended(event_id)
         assert (await here.delivery(event_id))["status"] == "delivered"
