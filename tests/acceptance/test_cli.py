@@ -56,7 +56,7 @@ def test_run_prints_one_json_line(env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "changed", "code", "said"),
     [
-        (["run", "sync_nothing"], {}, 2, "there is no job 'sync_nothing'; there are sync_customers_backfill"),
+        (["run", "sync_nothing"], {}, 2, "there is no job 'sync_nothing'; there are deliver_webhook"),
         (["run", "sync_page_customers"], {}, 2, "page_id: field required"),
         (["run", "sync_pages", "--arg", "x"], {}, 2, "write name=value"),
         (["run", "sync_pages", "--arg", "x=1"], {"REDIS_URL": "redis://127.0.0.1:1"}, 2, "x: extra inputs"),

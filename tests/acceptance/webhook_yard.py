@@ -41,8 +41,11 @@ LIMITS = {
     **{f"SCHEDULE_{job}": "off" for job in ("SYNC_PAGES", "RECONCILE_WEBHOOKS")},
     **{f"SCHEDULE_SYNC_CUSTOMERS_{mode}": "off" for mode in ("INCREMENTAL", "BACKFILL")},
 }
-OF_JOBS = ("arq:job:*", "arq:in-progress:*", "folkform:running:*", "folkform:tries:*", "folkform:attempts:*")
-OF_LANES = ("folkform:group*", "folkform:retry:*", "folkform:promote:*", "folkform:unique:*", "webhooks*", "arq:queue")
+#: What a job leaves in Redis as long as it is not over: how the keys begin.
+OF_JOBS = (
+    *("arq:job:", "arq:in-progress:", "arq:queue", "webhooks"),
+    *(f"folkform:{kind}" for kind in ("running:", "tries:", "attempts:", "group", "retry:", "promote:", "unique:")),
+)
 DIED = "the worker died"
 FIND = {"SCHEDULE_RECONCILE_WEBHOOKS": "@every 1s"}
 T = TypeVar("T")
@@ -120,7 +123,8 @@ class Plot:
 
     def left(self) -> list[str]:
         """What a job leaves in Redis as long as it is not over."""
-        return sorted(key.decode() for kind in OF_JOBS + OF_LANES for key in self.redis.scan_iter(kind))
+        keys = [key.decode() for key in self.redis.scan_iter(count=1_000)]
+        return sorted(key for key in keys if key.startswith(OF_JOBS) and "health-check" not in key)
 
     def deliveries(self, **query: Any) -> list[Document]:
         return list(self.database["webhook_deliveries"].find(query))

@@ -4,7 +4,7 @@ An order is a line of JSON, and forks a life: a worker, or a command of `python 
 part of it: at which of `STEPS` it kills itself, and which steps never come to anything. Answers are `pid N` when a life
 begins, and `end N CODE` when it is over.
 
-What differs from a process in a shop are some waits, which are shorter (`SHORTER`).
+What differs from a process in a shop are some waits (`WAITS`).
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial, wraps
@@ -31,6 +32,7 @@ from src.jobs import ALL_JOBS
 from src.runtime import prepare_process
 from src.service import Service
 from src.settings import load_settings
+from src.store import webhook_endpoints
 from src.store.dead_letters import DeadLetters
 from src.store.webhook_deliveries import WebhookDeliveries
 from src.store.webhook_endpoints import WebhookEndpoints
@@ -67,17 +69,19 @@ STEPS: dict[str, tuple[Any, str]] = {
     "queue.put": (Queue, "put"),
     "letters.add_job": (DeadLetters, "add_job"),
     "letters.replayed": (DeadLetters, "replayed"),
-    "finish": (Claims, "finish"),  # `finish.hold`, `finish.end` and `finish.again`: what is told to Redis
+    # `finish.hold`, `finish.end` and `finish.again`: what Redis is told of jobs, of many in one call; jobs are counted
+    "finish": (Claims, "finish"),
 }
 TURNS = 3  # of the event loop, in which a step is under way
 
 #: (module, constant, seconds): nobody tests here how long these are.
-SHORTER: tuple[tuple[Any, str, Any], ...] = (
+WAITS: tuple[tuple[Any, str, Any], ...] = (
     (turn, "OTHERS_S", (0.5, 1.5)),
     (turn, "ELSEWHERE_S", 0.5),
     (deliver, "ELSEWHERE_S", 0.5),
     (turnstile, "AWAY_S", (0.5, 1.0)),
     (reconcile, "LATE_S", 0.5),
+    (webhook_endpoints, "RECENT_S", 60.0),
 )
 
 
@@ -111,15 +115,15 @@ class Fate:
 
         @wraps(real)
         async def doomed(*args: Any, **kwargs: Any) -> Any:
-            return await self._met(_names(name, args), partial(real, *args, **kwargs))
+            return await self._met(_named(name, args), partial(real, *args, **kwargs))
 
         setattr(owner, attribute, doomed)
 
-    async def _met(self, names: set[str], step: Callable[[], Any]) -> Any:
-        if names & self._held:
+    async def _met(self, names: Counter[str], step: Callable[[], Any]) -> Any:
+        if self._held & names.keys():
             await asyncio.Event().wait()
-        self._left -= self._step in names
-        is_now = self._step in names and self._left == 0
+        self._left -= names[self._step]
+        is_now = self._step in names and self._left <= 0
         if is_now and self._when == "before":
             die()
         if is_now and self._when == "inside":
@@ -134,8 +138,8 @@ class Fate:
         return result
 
 
-def _names(name: str, args: tuple[Any, ...]) -> set[str]:
-    return {f"finish.{row[0]}" for row in args[1]} if name == "finish" else {name}
+def _named(name: str, args: tuple[Any, ...]) -> Counter[str]:
+    return Counter(f"finish.{row[0]}" for row in args[1]) if name == "finish" else Counter([name])
 
 
 def die() -> None:
@@ -176,7 +180,7 @@ def live(order: Order) -> None:
         os.dup2(file, number)
     os.environ.clear()
     os.environ.update(order.environment)
-    for module, constant, seconds in SHORTER:
+    for module, constant, seconds in WAITS:
         setattr(module, constant, seconds)
     Fate(order.kill_at, order.held)
     prepare_process()
