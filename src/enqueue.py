@@ -136,7 +136,7 @@ class JobQueue(Queue):
         return self.prepare(
             deliver_webhook.name,
             arguments,
-            unique_key=f"{event.merchant_id}:{key}" if key else None,
+            unique_key=f"{len(event.merchant_id)}:{event.merchant_id}:{key}" if key else None,
             job_id=f"evt_{new_id()}",
             group=order_group(event.merchant_id, event.order_key),
         )

@@ -1,10 +1,11 @@
 """Runs a job here and now to its end, its children included: what the command line does instead of enqueueing."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
+from secrets import token_hex
 from typing import Any
 
 from ..deps import Deps, NoHands
@@ -12,6 +13,7 @@ from ..errors import Misuse
 from .boundary import End, run_job
 from .job import Job
 from .letters import Call
+from .queue import Queue
 
 AT_ONCE = 8  # children that run side by side
 PERSON_WAITS_S = 1.0  # between tries: the client has waited with jitter already
@@ -59,32 +61,39 @@ async def run_to_end(
     *,
     sleep: Callable[[float], Awaitable[None]] | None = None,
     max_tries: int | None = None,
+    job_id: str | None = None,
 ) -> Ran:
     """Run job `name`: retried, snoozed and followed through as in a worker. Raises Misuse on a wrong name or argument.
 
-    `max_tries` takes the place of the jobs' own, for a person who waits.
+    `max_tries` takes the place of the jobs' own, for a person who waits. `job_id`: the id its parent gave it.
     """
     job = known(jobs, name)
     declaration = job.declaration
     if max_tries is not None:
         job = replace(job, declaration=replace(declaration, max_tries=min(declaration.max_tries, max_tries)))
     declaration.checked(arguments)
-    spawned: dict[str, tuple[str, dict[str, Any]]] = {}
+    spawned: dict[str, tuple[str, dict[str, Any], str | None]] = {}
 
     class Here(NoHands):
         async def spawn(
             self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, group: str = ""
         ) -> bool:
             key = job_id or known(jobs, name).declaration.key(**arguments) or f"{name}:{len(spawned)}"
-            return spawned.setdefault(key, (name, arguments)) == (name, arguments)
+            return spawned.setdefault(key, (name, arguments, job_id)) == (name, arguments, job_id)
 
-    end = await _to_end(job, replace(deps, hands=Here()), arguments, sleep or partial(_sleep, deps))
+        async def wait(self, job_ids: Sequence[str]) -> set[str]:
+            return await Queue(deps.redis, {}).waits(job_ids)
+
+    job_id = job_id or _own_id(job, arguments)
+    end = await _to_end(job, job_id, replace(deps, hands=Here()), arguments, sleep or partial(_sleep, deps))
     ran = Ran(name, arguments, end)
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def run_child(child: str, child_arguments: dict[str, Any]) -> Ran:
+    async def run_child(child: str, child_arguments: dict[str, Any], child_id: str | None) -> Ran:
         async with slots:
-            return await run_to_end(jobs, deps, child, child_arguments, sleep=sleep, max_tries=max_tries)
+            return await run_to_end(
+                jobs, deps, child, child_arguments, sleep=sleep, max_tries=max_tries, job_id=child_id
+            )
 
     ran.children = list(await asyncio.gather(*(run_child(*each) for each in spawned.values())))
     return ran
@@ -97,10 +106,20 @@ def known(jobs: Mapping[str, Job[Any]], name: str) -> Job[Any]:
     return jobs[name]
 
 
+def _own_id(job: Job[Any], arguments: dict[str, Any]) -> str:
+    """An id that says what is done; where nothing says that two calls do the same, no other call has it."""
+    key = job.declaration.key(**arguments)
+    return f"here:{key or job.name}" if key or not arguments else f"here:{job.name}:{token_hex(8)}"
+
+
 async def _to_end(
-    job: Job[Any], deps: Deps, arguments: dict[str, Any], sleep: Callable[[float], Awaitable[None]]
+    job: Job[Any],
+    job_id: str,
+    deps: Deps,
+    arguments: dict[str, Any],
+    sleep: Callable[[float], Awaitable[None]],
 ) -> End:
-    attempt, job_id = 1, f"here:{job.declaration.key(**arguments) or job.name}"
+    attempt = 1
     while True:
         end = await run_job(job, deps, arguments, Call(job_id, job.declaration.lane, attempt))
         if end.kind in ("done", "dead") or deps.stopping.is_set():

@@ -29,7 +29,7 @@ async def deliver_webhook(
 ) -> str:
     """Deliver an event to the merchant's subscribed endpoints. Safe to repeat and to kill: sent again with its id."""
     call = _call()
-    event_id = event_id_of(original(call.job_id))
+    event_id = event_id_of(original(call.job_id), merchant_id, event, payload)
     at = datetime.fromtimestamp(round(call.enqueued_at, 3), UTC) if call.enqueued_at else datetime.now(UTC)
     at = at.replace(microsecond=at.microsecond // 1000 * 1000)
     new = NewEvent(event_id, merchant_id, event, payload, at, idempotency_key, order_key)

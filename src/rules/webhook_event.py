@@ -15,7 +15,7 @@ LONGEST_KEY = 256  # characters of an idempotency key or an order key
 LONGEST_MERCHANT = 128
 _EVENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")  # it goes into a header
 _PATTERN = re.compile(r"([A-Za-z0-9][A-Za-z0-9_.:/-]{0,125}[.:/])?\*|" + _EVENT.pattern)
-_ID = re.compile(r"[A-Za-z0-9_-]{1,80}")
+_ID = re.compile(r"evt_[A-Za-z0-9_-]{1,76}")
 
 
 def checked_data(
@@ -50,12 +50,19 @@ def body_of(event_id: str, event: str, at: datetime, data: bytes) -> bytes:
     return head[:-1] + b',"data":' + data + b"}"
 
 
-def event_id_of(job_id: str) -> str:
-    """The id of the event a job brings: the job's own, where Standard Webhooks allows it (no dot), else one made of it.
+def event_id_of(job_id: str, merchant_id: str, event: str, payload: dict[str, Any]) -> str:
+    """The id of the event a job brings: the job's own where the helper made it, else one made of all it brings.
 
-    The same each time, so that a job that runs twice brings one event.
+    The same each time, so that a job that runs twice brings one event; and another for another event, because a plain
+    arq client may use an id again. Raises Misuse for a payload that is no JSON.
     """
-    return job_id if _ID.fullmatch(job_id) else "evt_" + sha256(job_id.encode()).hexdigest()[:32]
+    if _ID.fullmatch(job_id):
+        return job_id
+    try:
+        said = orjson.dumps([job_id, merchant_id, event, payload], option=orjson.OPT_SORT_KEYS)
+    except TypeError as e:
+        raise Misuse(f"the payload of {event} cannot be written as JSON: {e}") from e
+    return "evt_" + sha256(said).hexdigest()[:32]
 
 
 def order_group(of: str, order_key: str | None) -> str:

@@ -79,9 +79,13 @@ class WebhookDeliveries:
         """How many fit."""
         return int(await self._collection.count_documents(choice.query()))
 
-    async def overdue(self, before: datetime, limit: int) -> list[Delivery]:
-        """Open ones whose next try should have been before then, the most overdue first."""
-        found = self._collection.find({"nextTryAt": {"$lt": before}}, BRIEF).sort("nextTryAt", ASCENDING)
+    async def overdue(self, before: datetime, limit: int, after: Delivery | None = None) -> list[Delivery]:
+        """Open ones whose next try should have been before then, the most overdue first; those `after` a known one."""
+        query: Document = {"nextTryAt": {"$lt": before}}
+        if after:
+            same = {"nextTryAt": after.next_try_at, "_id": {"$gt": after.delivery_id}}
+            query = {"$and": [query, {"$or": [{"nextTryAt": {"$gt": after.next_try_at}}, same]}]}
+        found = self._collection.find(query, BRIEF).sort([("nextTryAt", ASCENDING), ("_id", ASCENDING)])
         return [delivery_of(document) async for document in found.limit(limit)]
 
     async def hand_over(self, delivery: Delivery, job_id: str) -> None:
@@ -125,7 +129,7 @@ class WebhookDeliveries:
 
         What it made for events that had no delivery is deleted; for that the list has its own id. Safe to repeat.
         """
-        untried = {"replayId": replay_id, "status": "pending", "tries": 0, "sending": None}
+        untried = {"replayId": replay_id, "status": {"$in": list(OPEN)}, "tries": 0, "sending": None}
         found = [each async for each in self._collection.find(untried, {"jobBefore": 1})]
         await self._collection.delete_many({**untried, "before": None})
         waits = {"$cond": [{"$in": ["$before", list(OPEN)]}, "$$NOW", "$$REMOVE"]}  # if no job carries it any more

@@ -8,6 +8,8 @@ from ..clients.mongo import Document
 
 OPEN = ("pending", "parked")
 
+MOST_ATTEMPTS = 500  # that are kept of a delivery: a document has its limits
+
 #: `pending`: to be tried, at once or at nextTryAt. `parked`: waits for its endpoint to be well again, or enabled.
 Status = Literal["pending", "delivered", "parked", "dead"]
 
@@ -79,7 +81,7 @@ class Change:
         else:
             update["$unset"]["nextTryAt"] = 1
         if self.attempts:
-            update["$push"] = {"attempts": {"$each": list(self.attempts)}}
+            update["$push"] = {"attempts": {"$each": list(self.attempts), "$slice": -MOST_ATTEMPTS}}
             update["$inc"] = {"tries": self.tries}
         if not update["$set"]:
             del update["$set"]

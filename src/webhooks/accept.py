@@ -128,6 +128,11 @@ async def store(
         return Accepted(stored, known, is_known=True, is_duplicate=True, is_same=is_same)
     # the same job again: it may have died with some of it stored, or as it took back what it had stored for endpoints
     # that are no longer all
+    if (stored.merchant_id, stored.event) != (event.merchant_id, event.event):
+        raise Misuse(f"id {event.event_id} is that of another event: enqueue it under an id of its own")
+    known = await complete(deps, stored, next(iter(job_ids), ""))
+    if any(each.attempts or each.status != "pending" for each in known):  # it went on since: its endpoints are settled
+        return Accepted(stored, known, endpoints, is_known=True)
     await deps.merchants.events.extend(event.event_id, event.endpoint_ids)
     stored = replace(stored, endpoint_ids=tuple(dict.fromkeys((*stored.endpoint_ids, *event.endpoint_ids))))
     return Accepted(stored, await complete(deps, stored, next(iter(job_ids), "")), endpoints, is_known=True)

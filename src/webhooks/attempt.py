@@ -11,7 +11,7 @@ from typing import Any, Literal
 from loguru import logger
 
 from .. import __version__
-from ..clients import mongo
+from ..clients import mongo, redis
 from ..clients.merchants.gate import Exit, Limits
 from ..clients.merchants.sender import Answer
 from ..clients.merchants.turnstile import Permit
@@ -31,6 +31,7 @@ from .accept import now_ms
 INSIST_S = 8.0  # an answer is worth this much patience with a MongoDB that is away; then the call is made again
 UNSIGNED_S = 60.0  # until a secret that cannot be opened is tried again
 DISABLED_S = 60.0  # nobody in line calls what wants no more: by then all of them see that it is disabled
+MOST_OURS = 20  # attempts of a delivery that may be our fault; a name nobody can look up is not for ever
 OURS_S = (2.0, 10.0)  # wait after a fault of ours, at least and at most
 AGENT = f"folkform-webhooks/{__version__}"
 
@@ -57,7 +58,7 @@ async def attempt(
             answer.status,
             retry_after=answer.retry_after,
             control=answer.control,
-            is_ours=answer.is_ours,
+            is_ours=answer.is_ours and delivery.attempts - delivery.tries < MOST_OURS,
             now=datetime.now(UTC),
         )
         row = _row(answer, at, number, counts=verdict.kind == "failed" and not permit.is_probe)
@@ -169,9 +170,12 @@ async def _leave(deps: Deps, permit: Permit, answer: Answer, verdict: Verdict) -
     elif verdict.kind == "ours" or (verdict.is_alive and not (permit.is_probe and verdict.kind == "failed")):
         how = "none"
     pause_s = DISABLED_S if verdict.disables else verdict.hold_s
-    return await deps.merchants.turnstile.leave(
-        permit, answer.ms / 1000, how=how, pause_s=pause_s, is_overloaded=verdict.is_overloaded
-    )
+    try:
+        return await deps.merchants.turnstile.leave(
+            permit, answer.ms / 1000, how=how, pause_s=pause_s, is_overloaded=verdict.is_overloaded
+        )
+    except redis.OUTAGES:  # the answer is worth writing down whether or not the gate hears of it
+        return Exit("open", 0.0, 0)
 
 
 def _after(deps: Deps, delivery: Delivery, row: Document, verdict: Verdict, exit_: Exit, *, is_probe: bool) -> Ended:

@@ -55,7 +55,8 @@ async def send(deps: Deps, delivery_id: str, job_id: str, *, replay_id: str | No
     if aside := deps.merchants.aside.pop(job_id):
         return await carry(deps, aside.deliveries[0], aside, job_id, is_replay=is_replay)
     delivery = await deps.merchants.deliveries.get(delivery_id)
-    if replay_id and (delivery is None or delivery.replay_id != replay_id):
+    # a replay of its dead letter comes under another id, and is not what was cancelled
+    if replay_id and job_id.endswith(replay_id) and (delivery is None or delivery.replay_id != replay_id):
         return Outcome("cancelled", delivery_id=delivery_id)
     if delivery is None:
         return Outcome("gone", delivery_id=delivery_id)
@@ -163,7 +164,7 @@ async def _stored(
     )
     sending = sending_now(deps, job_id) if begins else None
     asked = asyncio.ensure_future(_entered(deps, new, endpoints) if begins else _nothing())
-    storing = store(deps, new, body, endpoints, job_ids, sending)
+    storing = store(deps, new, body, endpoints, job_ids, sending, durably=not is_direct)
     try:
         entered, stored = await asyncio.gather(asked, storing, return_exceptions=True)
     except BaseException:

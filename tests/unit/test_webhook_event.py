@@ -164,22 +164,22 @@ def test_times_are_utc_whatever_the_zone() -> None:
 @given(st.text(max_size=100))
 def test_every_job_has_one_event_id(job_id: str) -> None:
     """The same each time, dot-free and safe in a header: it is signed with dots around it."""
-    event_id = event_id_of(job_id)
-    assert event_id == event_id_of(job_id)
+    event_id = event_id_of(job_id, "m", "a.b", {})
+    assert event_id == event_id_of(job_id, "m", "a.b", {})
     assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}", event_id)
 
 
 @given(st.text(max_size=100), st.text(max_size=100))
 def test_two_jobs_have_two_event_ids(one: str, other: str) -> None:
     """Else the second event would be taken for the first again."""
-    assert (event_id_of(one) == event_id_of(other)) == (one == other)
+    assert (event_id_of(one, "m", "a.b", {}) == event_id_of(other, "m", "a.b", {})) == (one == other)
 
 
 def test_our_own_ids_stay_as_they_are() -> None:
     """The id that `enqueue_webhook` gives back is what the merchant sees; a foreign one is made fit."""
-    assert event_id_of("evt_0123abc") == "evt_0123abc"
-    assert event_id_of("job.1") == "evt_" + event_id_of("job.1")[4:] != "evt_job.1"
-    assert event_id_of("a:b") != event_id_of("a.b")
+    assert event_id_of("evt_0123abc", "m", "a.b", {}) == "evt_0123abc"
+    assert event_id_of("job.1", "m", "a.b", {}) == "evt_" + event_id_of("job.1", "m", "a.b", {})[4:] != "evt_job.1"
+    assert event_id_of("a:b", "m", "a.b", {}) != event_id_of("a.b", "m", "a.b", {})
 
 
 @pytest.mark.parametrize("pattern", ["*", "payment.*", "a/b/*", "order:*", "payment.completed", "a" * 128])

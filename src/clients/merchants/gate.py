@@ -76,6 +76,10 @@ local function leave(gate, inside, call, how, pause, overloaded, cap, limit, fir
   local fails, opens, closed_until, window = unpack(numbers(gate))
   local state, closed = 'open', 0
   if redis.call('HGET', gate, 'probe') == call then redis.call('HDEL', gate, 'probe', 'probe_until') end
+  if how == 'ok' and closed_until > now and not (limit > 0 and fails >= limit) then
+    redis.call('HSET', gate, 'fails', 0, 'opens', 0) -- it was under way as the pause was asked for, which still holds
+    return {state, 0, 0}
+  end
   if how == 'ok' then
     if closed_until > 0 then state = 'recovered' end
     if window > 0 then window = window + 1 end

@@ -7,6 +7,8 @@ import asyncio
 import errno
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import ip_address
 
 import httpcore
@@ -43,9 +45,14 @@ class Unreached(Transient):
         self.is_ours = is_ours
 
 
+# uvloop's own has four threads and gives names two of them: two merchants whose name servers hang would stop the others
+_LOOK_UPS = ThreadPoolExecutor(32, thread_name_prefix="look-up")
+
+
 async def system_resolve(host: str, port: int) -> list[str]:
     """The addresses of `host` by the system's resolver, best first. Raises socket.gaierror."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    found = await asyncio.get_running_loop().run_in_executor(_LOOK_UPS, look_up)
     return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 

@@ -93,8 +93,11 @@ class Turnstile:
     def is_crowded(self, endpoint_id: str, size: int) -> bool:
         """Whether a call that holds `size` bytes finds no room to wait."""
         turns = self._turns
-        is_full = turns.waiting >= MOST_WAITING or (turns.waiting > 0 and self._bytes + size > MOST_BYTES)
-        return is_full or turns.length(endpoint_id) >= MOST_IN_LINE
+        length = turns.length(endpoint_id)
+        if not length:
+            return False  # others may have filled the room: that is not to be its loss
+        is_full = turns.waiting >= MOST_WAITING or self._bytes + size > MOST_BYTES
+        return is_full or length >= MOST_IN_LINE
 
     def sent_away(self, endpoint_id: str, job_id: str) -> float:
         """Remember the job of a call that found no room, to call it back; in how many seconds it comes by itself."""
