@@ -11,6 +11,7 @@ from arq.connections import ArqRedis
 from src.engine import dead_letters, keys
 from src.enqueue import deserialize, serialize
 from src.errors import Misuse, Snooze
+from src.rules.webhook_event import event_id_of
 from src.settings import Settings
 from src.webhooks import deliver, reconcile
 from src.webhooks.accept import Accepted
@@ -253,3 +254,19 @@ async def test_a_second_job_of_a_delivery_undoes_nothing(settings: Settings, is_
             await deliver.carry(here.deps, delivery, accepted, "replay:another:1", is_replay=True)
         await here.ended(event_id)
         assert (await here.delivery(event_id))["status"] == "delivered"
+
+
+async def test_an_id_that_is_used_again_brings_another_event(settings: Settings) -> None:
+    """A plain arq client may use its job ids again: nobody is sent what was said of another merchant, or before."""
+    async with yard(settings) as here:
+        await here.endpoint("one", merchant_id="m1")
+        await here.endpoint("two", merchant_id="m2")
+        events = [event_id_of("pay-456", merchant, EVENT, {"of": merchant}) for merchant in ("m1", "m2")]
+        for merchant, event_id in zip(("m1", "m2"), events, strict=True):
+            arguments = {"merchant_id": merchant, "event": EVENT, "payload": {"of": merchant}}
+            await here.house.queue.put([here.house.queue.prepare("deliver_webhook", arguments, job_id="pay-456")])
+            await here.is_("delivered", event_id)
+            await here.house.settled()
+            await here.deps.redis.delete("arq:result:pay-456")
+        assert [orjson.loads(each.body)["data"] for each in here.merchants.received("one")] == [{"of": "m1"}]
+        assert [orjson.loads(each.body)["data"] for each in here.merchants.received("two")] == [{"of": "m2"}]

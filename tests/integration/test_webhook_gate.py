@@ -253,3 +253,14 @@ async def test_a_person_can_open_it(gate: Gate) -> None:
     await gate.forget(EP)
     assert await gate.closed([EP, "ep_2"]) == {EP: (0, 0.0), "ep_2": (0, 0.0)}
     assert await inside(gate, "again") == LIMITS.cap
+
+
+async def test_a_pause_outlives_a_success_that_was_under_way(gate: Gate) -> None:
+    """A merchant at its limit answers 429 to one call and 200 to another: the pause it asked for is kept to."""
+    await let_in(gate, "limited")
+    await let_in(gate, "served")
+    assert (await gate.leave(EP, "limited", LIMITS, how="none", pause_s=60.0)).state == "closed"
+    assert (await gate.leave(EP, "served", LIMITS, how="ok")).state == "open"
+    entry = await gate.enter(EP, "next", LIMITS)
+    assert (entry.kind, entry.why) == ("closed", "hold")
+    assert entry.wait_s > 55
