@@ -124,6 +124,11 @@ class WebhookDeliveries:
         if operations:
             await self._journaled.bulk_write(operations, ordered=False)
 
+    async def wake(self, endpoint_id: str, at: datetime) -> None:
+        """Have what is parked without a job be due, so that it is found if nobody lives to give it one."""
+        parked = {"endpointId": endpoint_id, "status": "parked", "nextTryAt": None}
+        await self._journaled.update_many(parked, {"$set": {"nextTryAt": at}})
+
     async def cancel(self, replay_id: str) -> list[str]:
         """Put back what a replay has not tried yet to what it was before; returns the jobs that carried those.
 

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Any
@@ -21,7 +21,7 @@ RECENT_S = 2.0  # for so long, where nobody has said that they changed: somebody
 class Secret:
     """A secret as it is stored (`rules.vault`). `expires_at`: until when it still signs; None for ever."""
 
-    sealed: str
+    sealed: str = field(repr=False)
     expires_at: datetime | None = None
 
 

@@ -90,6 +90,7 @@ async def enable(deps: Deps, queue: Queue, endpoint_id: str) -> int:
     endpoint = await known(deps, endpoint_id)
     await _change(deps, deps.merchants.endpoints.enable(endpoint_id))
     await deps.merchants.gate.forget(endpoint_id)
+    await deps.merchants.deliveries.wake(endpoint_id, now_ms())
     count, batch = 0, list[Delivery]()
     async for delivery in deps.merchants.deliveries.chosen(
         Choice(endpoint_id=endpoint.endpoint_id, statuses=("parked",))
