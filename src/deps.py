@@ -7,35 +7,51 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import httpx
 from redis.asyncio import Redis
 from redis.exceptions import LockError
 
 from .clients import mongo
+from .clients.channels import Channels, open_channels
 from .clients.merchants.gate import Gate
 from .clients.merchants.sender import Sender, open_sender
 from .clients.merchants.turnstile import Turnstile
 from .clients.mongo import Database, open_database
 from .clients.pancake.client import PancakeClient, open_pancake
+from .clients.pancake.tokens import TokenStore
 from .clients.rate_limit import RateLimiter
 from .clients.redis import OUTAGES, open_redis
 from .errors import Permanent, Transient
 from .rules.bounded import Bounded
 from .rules.vault import Vault
 from .settings import Settings
+from .store.agents import Agents
+from .store.alerts import Alerts
+from .store.channel_tokens import ChannelTokens
+from .store.conversations import Conversations
 from .store.customers import customers
 from .store.dead_letters import DeadLetters
+from .store.health_checks import HealthChecks
 from .store.job_runs import JobRuns, Run
+from .store.messages import Messages
+from .store.notifications import Notifications
+from .store.outbox import Outbox
 from .store.pages import Pages
+from .store.posts import posts
+from .store.reply_policies import ReplyPolicies
+from .store.response_reports import ResponseReports
 from .store.rows import RowStore
 from .store.schedules import Schedules
+from .store.staff import Staff
 from .store.sync_state import SyncStates
+from .store.waiting import Waiting
 from .store.webhook_deliveries import WebhookDeliveries
 from .store.webhook_endpoints import WebhookEndpoints
 from .store.webhook_events import WebhookEvents
 from .sync.filler import Filled
+from .sync.ingest import Ingest, open_ingest
 
 MOST_ASIDE = 16 * 1024 * 1024  # bytes
 MINT_LOCK_S = 60.0  # longer than a mint with its timeout takes
@@ -110,15 +126,30 @@ class Deps:
     limiter: RateLimiter
     pages: Pages
     customers: RowStore
+    posts: RowStore
+    conversations: Conversations
+    messages: Messages
+    staff: Staff
+    agents: Agents
+    health_checks: HealthChecks
+    reports: ResponseReports
     sync_states: SyncStates
     dead_letters: DeadLetters
     schedules: Schedules
     job_runs: JobRuns
     merchants: Merchants
+    ingest: Ingest
+    waiting: Waiting
+    alerts: Alerts
+    outbox: Outbox
+    notifications: Notifications
+    policies: ReplyPolicies
+    channels: Channels
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     hands: Hands = field(default_factory=NoHands)
     record: Callable[[Run], None] = _no_record
     monotonic: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
     on_progress: Callable[[str, Filled], None] | None = None
 
 
@@ -138,18 +169,35 @@ async def open_deps(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings.redis))
         database = await stack.enter_async_context(open_database(settings.mongo))
-        pages, customer_rows = Pages(database), customers(database)
-        dead_letters, schedules, job_runs = DeadLetters(database), Schedules(database), JobRuns(database)
         merchants = await stack.enter_async_context(_open_merchants(settings, redis, database))
+        stores: dict[str, _Store] = {
+            "pages": Pages(database),
+            "customers": customers(database),
+            "posts": posts(database),
+            "conversations": Conversations(database),
+            "messages": Messages(database),
+            "staff": Staff(database),
+            "agents": Agents(database),
+            "health_checks": HealthChecks(database),
+            "reports": ResponseReports(database),
+            "dead_letters": DeadLetters(database),
+            "schedules": Schedules(database),
+            "job_runs": JobRuns(database),
+            "waiting": Waiting(database),
+            "alerts": Alerts(database),
+            "outbox": Outbox(database),
+            "notifications": Notifications(database),
+            "policies": ReplyPolicies(database),
+        }
         webhooks = (merchants.endpoints, merchants.events, merchants.deliveries)
-        await _ensure_indexes(settings, pages, customer_rows, dead_letters, schedules, job_runs, *webhooks)
+        await _ensure_indexes(settings, *stores.values(), *webhooks)
         pancake_settings = settings.pancake
         limiter = RateLimiter(redis, pancake_settings.max_calls_per_second)
-
         if not may_mint:
             pancake_settings = pancake_settings.model_copy(update={"allow_token_minting": False})
+        lock, tokens = partial(_mint_lock, redis), cast(TokenStore, stores["pages"])
         pancake = await stack.enter_async_context(
-            open_pancake(pancake_settings, limiter, pages, partial(_mint_lock, redis), transport=transport)
+            open_pancake(pancake_settings, limiter, tokens, lock, transport=transport)
         )
         yield Deps(
             settings=settings,
@@ -157,13 +205,13 @@ async def open_deps(
             database=database,
             pancake=pancake,
             limiter=limiter,
-            pages=pages,
-            customers=customer_rows,
             sync_states=SyncStates(database),
-            dead_letters=dead_letters,
-            schedules=schedules,
-            job_runs=job_runs,
             merchants=merchants,
+            ingest=await stack.enter_async_context(open_ingest(database, redis, settings.pancake.page_ids)),
+            channels=await stack.enter_async_context(
+                open_channels(settings.channels, shelf=ChannelTokens(database, lock), vault=merchants.vault)
+            ),
+            **cast(dict[str, Any], stores),
         )
 
 

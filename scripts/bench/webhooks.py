@@ -35,7 +35,7 @@ from redis import Redis
 from scripts._services import start_mongod, start_redis
 from src.deps import open_deps
 from src.enqueue import JobQueue, WebhookEvent
-from src.settings import Settings, load_settings
+from src.settings import ScheduleSettings, Settings, load_settings
 from src.webhooks import endpoints
 from tests.simulators.merchant import Remote, dead, slow
 
@@ -186,7 +186,7 @@ def opened() -> Iterator[Bench]:
             "WEBHOOK_ALLOW_HTTP": "true",
             "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
             "WEBHOOK_MAX_IN_FLIGHT_PER_ENDPOINT": str(CAP),
-            "SCHEDULE_SYNC_PAGES": "off",
+            **{f"SCHEDULE_{name.upper()}": "off" for name in ScheduleSettings.model_fields},
             "LOG_LEVEL": "WARNING",
             "WORKER_METRICS_PORT": "0",
             "WORKER_SHUTDOWN_SECONDS": "1",

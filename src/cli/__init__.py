@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 what was asked for failed or a server is away, 2 a wrong c
 import typer
 
 from ..runtime import prepare_process
-from . import dead_letters, queues, webhooks, work
+from . import agents, alerts, dead_letters, notify, policies, queues, reports, webhooks, work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -23,6 +23,12 @@ app.add_typer(queues.queues, name="queues")
 app.add_typer(queues.jobs, name="jobs")
 app.add_typer(dead_letters.letters, name="dead-letters")
 app.add_typer(webhooks.webhook, name="webhook")
+app.add_typer(alerts.alerts, name="alerts")
+app.add_typer(policies.policy, name="policy")
+app.add_typer(notify.notify, name="notify")
+app.add_typer(agents.agents, name="agents")
+app.command()(agents.health)
+app.add_typer(reports.report, name="report")
 app.command()(work.doctor)
 
 

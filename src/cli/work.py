@@ -25,6 +25,8 @@ class StreamName(StrEnum):
     """What `sync` can sync."""
 
     CUSTOMERS = "customers"
+    POSTS = "posts"
+    CONVERSATIONS = "conversations"
 
 
 def run(

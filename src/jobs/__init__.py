@@ -1,8 +1,22 @@
 """Every job there is, listed by hand so that grep finds it."""
 
+from itertools import chain
 from typing import Any
 
 from ..engine.job import Job
-from . import customers, pages, webhooks
+from . import (
+    agents,
+    conversations,
+    customers,
+    events,
+    health,
+    monitoring,
+    pages,
+    posts,
+    reports,
+    staff,
+    webhooks,
+)
 
-ALL_JOBS: dict[str, Job[Any]] = {job.name: job for job in (*pages.JOBS, *customers.JOBS, *webhooks.JOBS)}
+FAMILIES = (pages, customers, posts, conversations, staff, events, monitoring, agents, health, reports, webhooks)
+ALL_JOBS: dict[str, Job[Any]] = {job.name: job for job in chain.from_iterable(family.JOBS for family in FAMILIES)}

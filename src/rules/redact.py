@@ -8,7 +8,7 @@ _PATTERNS = (
     # Pancake's tokens ride in the query string, so every URL in an error is a leak.
     (
         re.compile(
-            r"((?:page_)?access_token|api_key|token|secret|password)"
+            r"((?:page_)?access_token|api_key|token|secret(?:_key)?|password)"
             r"((?:=|%3D|\\?['\"]\s*:\s*)(?:b?\\?['\"])?)[^\s&\"',;)}\]\\]+",
             re.IGNORECASE,
         ),
@@ -19,6 +19,15 @@ _PATTERNS = (
     (re.compile(r"(\b[a-z][a-z0-9+.-]*://)([^/\s:@]*):[^@\s/]+(?=@)", re.IGNORECASE), rf"\1\2:{HIDDEN}"),
     # merchants' webhook secrets and keys, as shown and as stored
     (re.compile(r"\b(whsec_|whsk_|enc:)[A-Za-z0-9+/=_-]{16,}"), rf"\1{HIDDEN}"),
+    # a Telegram bot's token, which rides in the path of every call to it; the number is the bot's, and stays
+    (re.compile(r"(\d{5,}(?::|%3A))[A-Za-z0-9_-]{30,}", re.IGNORECASE), rf"\1{HIDDEN}"),
+    # a Slack webhook: whoever has its address can post
+    (
+        re.compile(
+            r"(hooks\.slack(?:-gov)?\.com(?:/|%2F)(?:services|workflows|triggers)(?:/|%2F))[^\s\"'<>,;)}\]\\]+", re.I
+        ),
+        rf"\1{HIDDEN}",
+    ),
     # a JWT wherever it stands
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*"), HIDDEN),
 )

@@ -29,6 +29,11 @@ def unix_seconds(moment: datetime) -> int:
     return seconds
 
 
+def unix_micros(moment: datetime) -> int:
+    """Whole Unix microseconds. Raises ValueError before 1970."""
+    return unix_seconds(moment) * 1_000_000 + moment.microsecond
+
+
 def moment_of(text: str, now: datetime, zone: tzinfo) -> datetime:
     """The moment a person means, in UTC: `2h`, `1d 12h ago` (s, m, h, d, w before `now`), or ISO 8601.
 

@@ -12,15 +12,21 @@ from dotenv import dotenv_values
 from pydantic import ValidationError
 
 from ..errors import Misuse
+from .alerts import AlertSettings
 from .base import Group
+from .channels import ChannelSettings
+from .monitor import MonitorSettings
 from .pancake import PancakeSettings, SyncSettings
 from .servers import MongoSettings, RedisSettings
 from .webhooks import WebhookSettings
 from .work import LaneSettings, ScheduleSettings, ServiceSettings, WorkerGroup
 
 __all__ = [
+    "AlertSettings",
+    "ChannelSettings",
     "LaneSettings",
     "MongoSettings",
+    "MonitorSettings",
     "PancakeSettings",
     "RedisSettings",
     "ScheduleSettings",
@@ -54,6 +60,9 @@ class Settings:
         self.pancake: PancakeSettings = group(PancakeSettings)
         self.sync: SyncSettings = group(SyncSettings)
         self.webhooks: WebhookSettings = group(WebhookSettings)
+        self.alerts: AlertSettings = group(AlertSettings)
+        self.channels: ChannelSettings = group(ChannelSettings)
+        self.monitor: MonitorSettings = group(MonitorSettings)
         self.schedules: ScheduleSettings = group(ScheduleSettings)
         faults.extend(_unknown_schedules(env_file))
         if faults:

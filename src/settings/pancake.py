@@ -25,6 +25,7 @@ class PancakeSettings(Group, env_prefix="PANCAKE_"):
     allow_token_minting: bool = False  # minting kills the page's previous token
     max_calls_per_second: float = Field(4.0, ge=0)  # per page; Pancake's documents say 5; 0 = no limit of ours
     timeout_seconds: float = Field(20.0, gt=0)  # of one call
+    webhook_secret: SecretStr | None = None  # the last part of the address Pancake posts its events to
 
 
 class SyncSettings(Group, env_prefix="SYNC_"):

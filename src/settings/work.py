@@ -92,6 +92,14 @@ class ScheduleSettings(Group, env_prefix="SCHEDULE_"):
     sync_pages: str = "*/30 * * * *"
     sync_customers_incremental: str = "*/5 * * * *"
     sync_customers_backfill: str = "0 2 * * *"
+    sync_posts_incremental: str = "*/10 * * * *"
+    sync_posts_backfill: str = "30 2 * * *"
+    sync_conversations_incremental: str = "* * * * *"
+    sync_conversations_backfill: str = "*/15 * * * *"
+    monitor_conversations: str = "*/5 * * * *"
+    check_agents: str = "* * * * *"
+    check_health: str = "* * * * *"
+    report_response_times: str = "30 7 * * *"
     reconcile_webhooks: str = "* * * * *"
 
     @field_validator("*")

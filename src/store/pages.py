@@ -70,6 +70,16 @@ class Pages:
         """Whether no page was ever stored."""
         return await self._collection.find_one({}, {"_id": 1}) is None
 
+    async def name(self, page_id: str) -> str | None:
+        """What people call the page."""
+        document = await self._collection.find_one({"pageId": page_id}, {"name": 1})
+        return (document or {}).get("name")
+
+    async def met_at(self, page_id: str) -> float | None:
+        """When the page was first stored, Unix seconds; None where it is not."""
+        document = await self._collection.find_one({"pageId": page_id}, {"_id": 1})
+        return document["_id"].generation_time.timestamp() if document else None
+
     async def token(self, page_id: str) -> str | None:
         """The page's stored token."""
         document = await self._collection.find_one({"pageId": page_id}, {"pageAccessToken": 1})

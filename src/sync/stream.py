@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -33,7 +33,8 @@ class Stream:
 
     `map_row` turns a raw row into (second it is ordered by or None, document) or raises ValueError (pydantic's
     included) with what is wrong; `key` gives the identity even of a row that cannot be read, or None; `page_size` is
-    the number of rows a full answer has.
+    the number of rows a full answer has. `after_store` is told the documents of an answer when they are stored and do
+    not count as read yet: what has to follow from a change can be noted there, and a crash cannot lose it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Stream:
     map_row: Callable[[str, Any], tuple[int | None, Document]]
     key: Callable[[str, Any], Document | None]
     store: RowStore
+    after_store: Callable[[list[Document]], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ async def store_answer(
         try:
             second, document = stream.map_row(page_id, raw)
         except ValueError as e:
-            bad.append((raw, _in_words(e)))
+            bad.append((raw, in_words(e)))
             continue
         if second is not None:
             seconds.append(second)
@@ -97,6 +99,8 @@ async def store_answer(
             rows.append(document)
             sources.append(raw)
     stored = await stream.store.upsert(rows, answer.asked_at, expect_new=expect_new)
+    if stream.after_store:
+        await stream.after_store(rows)
     bad += [(sources[place], reason) for place, reason in stored.refused]
     await _set_aside(stream, page_id, bad, answer.asked_at, dead_letters)
     return Batch(
@@ -120,7 +124,8 @@ async def _set_aside(
         )
 
 
-def _in_words(error: ValueError) -> str:
+def in_words(error: ValueError) -> str:
+    """What is wrong with a row, field by field, without what it holds."""
     if isinstance(error, ValidationError):
         return "; ".join(
             f"{'.'.join(str(part) for part in fault['loc']) or 'row'}: {fault['msg']}"

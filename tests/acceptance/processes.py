@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from src.settings import ScheduleSettings
 from tests.conftest import OURS, Servers
 from tests.simulators.pancake import SimulatorProcess
 
@@ -16,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 WORKER = [sys.executable, "-m", "arq", "src.worker.WorkerSettings"]
 COMMAND = [sys.executable, "-m", "src"]
 LIMIT_S = 60.0
+#: No job runs by itself.
+UNSCHEDULED = {f"SCHEDULE_{name.upper()}": "off" for name in ScheduleSettings.model_fields}
 
 
 def environment(servers: Servers, database: str, **more: str) -> dict[str, str]:

@@ -229,7 +229,7 @@ async def test_drop_takes_what_was_named_and_no_more(deps: Deps, env: dict[str, 
 
 
 WRONG_CALLS = [
-    (["enqueue", "sync_nothing"], "there is no job 'sync_nothing'; there are deliver_webhook"),
+    (["enqueue", "sync_nothing"], "there is no job 'sync_nothing'; there are check_agents"),
     (["enqueue", "sync_page_customers"], "page_id: field required"),
     (["enqueue", "sync_pages", "--arg", "x"], "write name=value"),
     (["enqueue", "sync_pages", "--arg", "x=1"], "x: extra inputs"),

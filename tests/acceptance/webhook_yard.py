@@ -23,7 +23,7 @@ from src.deps import Deps, open_deps
 from src.enqueue import JobQueue, WebhookEvent
 from src.settings import MongoSettings, RedisSettings, load_settings
 from src.webhooks import endpoints
-from tests.acceptance.processes import environment, until
+from tests.acceptance.processes import UNSCHEDULED, environment, until
 from tests.conftest import Servers
 from tests.harness.merchants import EVENT, with_webhooks
 from tests.harness.nursery import START_S, Life, Nursery
@@ -38,8 +38,7 @@ LIMITS = {
     "WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
     "WEBHOOK_TIMEOUT_SECONDS": "2",
     "WEBHOOK_BACKOFF_BASE_SECONDS": "0.1",
-    **{f"SCHEDULE_{job}": "off" for job in ("SYNC_PAGES", "RECONCILE_WEBHOOKS")},
-    **{f"SCHEDULE_SYNC_CUSTOMERS_{mode}": "off" for mode in ("INCREMENTAL", "BACKFILL")},
+    **UNSCHEDULED,
 }
 #: What a job leaves in Redis as long as it is not over: how the keys begin.
 OF_JOBS = (

@@ -1,6 +1,7 @@
 """Where a job's exceptions become decisions: done, again, later, dead."""
 
 import asyncio
+from dataclasses import MISSING, fields
 from typing import Any, Literal, cast
 
 import pytest
@@ -48,20 +49,9 @@ class Letters:
 def deps_with(letters: Letters) -> Deps:
     """Dependencies of which only settings and dead letters are there: the boundary needs no more."""
     missing = cast("Any", None)
-    return Deps(
-        settings=load_settings(None),
-        redis=missing,
-        database=missing,
-        pancake=missing,
-        limiter=missing,
-        pages=missing,
-        customers=missing,
-        sync_states=missing,
-        dead_letters=cast("Any", letters),
-        schedules=missing,
-        job_runs=missing,
-        merchants=missing,
-    )
+    needed = {each.name: missing for each in fields(Deps) if each.default is each.default_factory is MISSING}
+    given = {"settings": load_settings(None), "dead_letters": cast("Any", letters)}
+    return Deps(**{**needed, **given})
 
 
 def failing(error: BaseException) -> Job[Any]:

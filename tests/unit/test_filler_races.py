@@ -121,7 +121,9 @@ async def test_a_sweep_killed_at_its_very_end_is_finished_by_the_next_backfill()
         return None
 
     store = SimpleNamespace(upsert=stored, mark_seen=none, forget_missing=forget_missing, oldest=none)
-    stream = SimpleNamespace(name="rows", page_size=100, read=nothing, map_row=None, key=None, store=store)
+    stream = SimpleNamespace(
+        name="rows", page_size=100, read=nothing, map_row=None, key=None, store=store, after_store=None
+    )
     settings = SimpleNamespace(slices=1, settle_seconds=5, overlap_seconds=300, sweep_days=7, initial_days=30)
     clock = [now]
     for mode in ("backfill", "incremental"):

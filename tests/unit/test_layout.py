@@ -24,10 +24,12 @@ FLOORS = (
     {"engine"},
     {"catalog"},
     {"webhooks", "enqueue"},
+    {"alerts"},
+    {"monitoring"},
     {"jobs"},
     {"service"},
     {"progress", "doctor", "runtime"},
-    {"worker", "cli"},
+    {"worker", "cli", "api"},
     {"__main__"},
 )
 FLOOR_OF = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}

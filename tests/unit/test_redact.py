@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from src.rules.redact import HIDDEN, redact
 
 SECRET = "s3cr3t-0f-n0body"
+BOT = "AA" + "b-_9" * 8
 JWT = "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6IjEwMCIsImdlbiI6MX0.c2lnbmF0dXJlX29m-bm9ib2R5"
 
 
@@ -71,6 +72,45 @@ def test_a_jwt_is_hidden_without_any_name_beside_it(text: str) -> None:
     redacted = redact(text)
     assert all(part not in redacted for part in JWT.split("."))
     assert redacted == text.replace(JWT, HIDDEN)
+
+
+@pytest.mark.parametrize(
+    ("text", "redacted"),
+    [
+        (
+            f"https://api.telegram.org/bot123456:{BOT}/sendMessage",
+            f"https://api.telegram.org/bot123456:{HIDDEN}/sendMessage",
+        ),
+        (f"ALERT_TELEGRAM_TOKEN is 123456:{BOT}", f"ALERT_TELEGRAM_TOKEN is 123456:{HIDDEN}"),
+        (f"/bot123456%3A{BOT}/getMe", f"/bot123456%3A{HIDDEN}/getMe"),
+        (f"POST https://hooks.slack.com/services/T0/B0/{SECRET}", f"POST https://hooks.slack.com/services/{HIDDEN}"),
+        (
+            f"'https://hooks.slack.com/services/T0/B0/{SECRET}', 404",
+            f"'https://hooks.slack.com/services/{HIDDEN}', 404",
+        ),
+        (f"access_token: {SECRET}", f"access_token: {SECRET}"),
+        (json.dumps({"secret_key": SECRET, "error": 0}), f'{{"secret_key": "{HIDDEN}", "error": 0}}'),
+        (json.dumps({"refresh_token": SECRET}), f'{{"refresh_token": "{HIDDEN}"}}'),
+        (f"refresh_token={SECRET}&app_id=1", f"refresh_token={HIDDEN}&app_id=1"),
+        (f"json://user:{SECRET}@host.test/x", f"json://user:{HIDDEN}@host.test/x"),
+    ],
+    ids=[
+        "telegram",
+        "bare",
+        "escaped",
+        "slack",
+        "slack in quotes",
+        "words",
+        "zalo key",
+        "zalo refresh",
+        "form",
+        "apprise",
+    ],
+)
+def test_access_to_channels_is_hidden(text: str, redacted: str) -> None:
+    """Telegram's token and Slack's key stand in the path of an address."""
+    assert redact(text) == redacted
+    assert redact(redacted) == redacted
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ LONGEST_HERE_S = 8.0  # between two tries of one call
 USER_KEY = "user"  # the rate limit's key for calls that concern no single page
 CUSTOMERS_PER_CALL = 100
 POSTS_PER_CALL = 30
+CONVERSATIONS_PER_CALL = 60
+MESSAGES_PER_CALL = 30
 
 M = TypeVar("M")
 Params = Mapping[str, str | int | None]

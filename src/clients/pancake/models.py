@@ -7,7 +7,7 @@ times without a zone are UTC.
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from ...rules.times import in_utc
 
@@ -48,29 +48,56 @@ class PageCustomer(_Row):
     updated_at: Moment | None = None
 
 
-class Sender(_Row):
-    """Whoever a conversation or message is from; `uid`, `admin_id`, `admin_name` mark the page's side."""
+class Tag(_Row):
+    """A tag of the page; ids start at 0."""
+
+    id: str | None = None
+    text: str | None = None
+
+
+class Named(_Row):
+    """Somebody a conversation names: its first sender, its customer, the customer's row on the page."""
 
     id: str | None = None
     name: str | None = None
-    uid: str | None = None
-    admin_id: str | None = None
-    admin_name: str | None = None
-    ai_generated: bool | None = None
-    is_automated: bool | None = None
+    customer_id: str | None = None
+    psid: str | None = None
+    fb_id: str | None = None
+
+
+def _object(value: Any) -> Any:
+    """What is no object says nothing: a conversation is not to be lost for one field that only tells more."""
+    return value if isinstance(value, dict) else None
+
+
+def _objects(value: Any) -> Any:
+    """Webhooks write tags as numbers, lists may hold nulls."""
+    if not isinstance(value, list):
+        return None
+    return [{"id": each} if isinstance(each, int | str) else _object(each) for each in value]
+
+
+def _texts(value: Any) -> Any:
+    return value if isinstance(value, list) else None
+
+
+Person = Annotated[Named | None, BeforeValidator(_object)]
 
 
 class Conversation(_Row):
-    """A conversation of list v2. `snippet` is cut and may be null; `tags` may hold nulls, so it stays raw."""
+    """A conversation of list v2. `snippet` is cut and may be null; who wrote first (`from_`) may be the page."""
 
     id: str
     type: str | None = None
-    page_id: str | None = None
+    post_id: str | None = None
     customer_id: str | None = None
-    from_: Sender | None = None
-    last_sent_by: Sender | None = None
+    from_: Person = None
+    page_customer: Person = None
+    customers: Annotated[tuple[Named | None, ...] | None, BeforeValidator(_objects)] = None
+    tags: Annotated[tuple[Tag | None, ...] | None, BeforeValidator(_objects)] = None
     snippet: str | None = None
-    assignee_ids: Texts | None = None
+    seen: bool | None = None
+    assignee_ids: Annotated[Texts | None, BeforeValidator(_texts)] = None
     inserted_at: Moment | None = None
     updated_at: Moment | None = None
 
@@ -78,17 +105,11 @@ class Conversation(_Row):
 
 
 class Message(_Row):
-    """One message. `original_message` is the plain text, empty for pictures."""
+    """One message; who wrote it is told by `rules/senders.py` from the raw row."""
 
     id: str
-    conversation_id: str | None = None
-    type: str | None = None
-    original_message: str | None = None
-    from_: Sender | None = None
     inserted_at: Moment | None = None
-    is_removed: bool | None = None
-
-    model_config = ConfigDict(alias_generator=lambda name: name.rstrip("_"))
+    is_removed: Any = None
 
 
 class Post(_Row):
@@ -109,13 +130,6 @@ class User(_Row):
     status: str | None = None
     status_in_page: str | None = None
     is_online: bool | None = None
-
-
-class Tag(_Row):
-    """A tag of the page; ids start at 0."""
-
-    id: str
-    text: str | None = None
 
 
 Raw = dict[str, Any]

@@ -112,6 +112,9 @@ class Life:
         """Write one more message into a conversation."""
         thread = self.page.threads.latest[rid]
         message = threads.next_message(self.page.messages(rid), thread, self.rng, at_us)
+        self._written(thread, message, at_us, now_us)
+
+    def _written(self, thread: threads.Conversation, message: threads.Message, at_us: int, now_us: int) -> None:
         changed = replace(
             thread,
             updated_us=message.inserted_us,
@@ -124,6 +127,23 @@ class Life:
         )
         self.page.threads.put(changed, self._visible_at(at_us), now_us)
         self._tell(changed, message)
+
+    def open(self, kind: str, at_us: int) -> str:
+        """Bring a customer and an empty conversation into the world; return the conversation's id."""
+        row = self._customer(whole_second(at_us))
+        self._put_customer(row, at_us, at_us)
+        thread = replace(self._thread(row, at_us), kind=kind, message_count=0, snippet="")
+        self.page.set_messages(thread.rid, [])
+        self.page.threads.put(thread, at_us, at_us)
+        return thread.rid
+
+    def say(self, rid: str, sender: str, text: str, at_us: int, now_us: int) -> str:
+        """Write a given message into a conversation; return its id."""
+        messages = self.page.messages(rid)
+        message = threads.Message(f"m_{rid}_{len(messages)}", at_us, sender, text)
+        messages.append(message)
+        self._written(self.page.threads.latest[rid], message, at_us, now_us)
+        return message.mid
 
     def post(self, at_us: int, now_us: int) -> None:
         """Publish a post."""

@@ -173,6 +173,18 @@ class World:
             life.message(rid, now_us, now_us)
         return rids
 
+    def open_conversation(self, page_id: str, kind: str = "INBOX", at: float | None = None) -> str:
+        """Begin an empty conversation of a new customer at `at` (now); return its id."""
+        return self._life(page_id).open(kind, self._us(at))
+
+    def say(self, page_id: str, rid: str, sender: str, text: str = "?", at: float | None = None) -> str:
+        """Write a message into a conversation, at `at` (now) or later than the last; return the message's id."""
+        life, at_us = self._life(page_id), self._us(at)
+        return life.say(rid, sender, text, at_us, max(at_us, self.clock.now_us()))
+
+    def _us(self, at: float | None) -> int:
+        return self.clock.now_us() if at is None else int(at * SECOND_US)
+
     def rotate(self, page_id: str | None = None) -> None:
         """Supersede the token of one page, or of all."""
         for page in [self.page(page_id)] if page_id else list(self.pages.values()):

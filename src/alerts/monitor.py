@@ -1,0 +1,206 @@
+"""One look at one page: plan what is new, make sure that what is due is still so, end what is over, tell of the rest.
+
+Everything is written so that it may be cut off anywhere and done again by another worker: rows of the outbox have ids
+of their own, steps are recorded in the alert after their rows, and the conversation's plan moves last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from loguru import logger
+
+from ..deps import Deps
+from ..rules.policy import Policy, Step, applies, steps_due
+from ..store.alerts import WAITING, Alert
+from ..store.outbox import Item
+from ..store.waiting import Waiter
+from .fresh import known_until, refresh, tell_lateness
+from .outgoing import RESOLVED, items_of, released, resolved_items, spawn_senders
+from .plan import BATCH, is_same_wait, key_of, plan_of, plan_page, store_plans
+
+MOST_AT_ONCE = 20 * BATCH  # of one page in one look; the rest is the next one's
+
+
+@dataclass(slots=True)
+class Looked:
+    """What a look at a page did. `held`: due, but not known well enough to be told of."""
+
+    planned: int = 0
+    told: int = 0
+    resolved: int = 0
+    held: int = 0
+    faulty: int = 0
+    is_late: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    waiter: Waiter
+    alert: Alert
+    steps: tuple[Step, ...]
+
+
+async def look_at_page(deps: Deps, page_id: str, policy: Policy) -> Looked:
+    """Bring the alerts of a page up to date. Safe to repeat, to kill, and to run twice at once."""
+    looked, page = Looked(), await deps.pages.name(page_id) or page_id
+    looked.planned = await plan_page(deps, page_id, policy)
+    asked = None
+    if await deps.waiting.due(page_id, deps.now(), 1):
+        asked = await refresh(deps, page_id)
+        looked.planned += await plan_page(deps, page_id, policy)
+    looked.is_late = await tell_lateness(deps, page_id, page, asked or await known_until(deps, page_id))
+    looked.resolved = await _resolve(deps, page_id, policy)
+    await _tell_due(deps, page_id, page, policy, asked or 0.0, looked)
+    return looked
+
+
+async def _tell_due(deps: Deps, page_id: str, page: str, policy: Policy, until: float, looked: Looked) -> None:
+    """Hand the due steps to the outbox, batch by batch: the longest due first."""
+    addresses: set[str] = set()
+    seen: set[str] = set()
+    while len(seen) < MOST_AT_ONCE:
+        waiters = await deps.waiting.due(page_id, deps.now(), BATCH + len(seen))  # those that are held stay due
+        fresh = [waiter for waiter in waiters if waiter.conversation_id not in seen]
+        if not fresh:
+            break
+        seen.update(waiter.conversation_id for waiter in fresh)
+        known = [each for each in fresh if not each.messages_due and (each.next_step_at or 0) <= until]
+        looked.held += len(fresh) - len(known)
+        addresses |= await _tell(deps, page, policy, known, until, looked)
+    await spawn_senders(deps, addresses)
+
+
+async def _tell(
+    deps: Deps, page: str, policy: Policy, waiters: Sequence[Waiter], until: float, looked: Looked
+) -> set[str]:
+    now = deps.now()
+    alerts = await deps.alerts.by_key(key_of(waiter.conversation_id) for waiter in waiters)
+    due, rest = list[_Due](), list[Waiter]()
+    for waiter in waiters:
+        try:
+            found = _due_of(waiter, policy, alerts.get(key_of(waiter.conversation_id)), min(now, until))
+        except Exception as e:  # noqa: BLE001 - whatever is wrong with one conversation stops no other
+            looked.faulty += 1
+            logger.error("conversation cannot be judged", conversation_id=waiter.conversation_id, error=repr(e)[:200])
+            continue
+        if found is None:
+            rest.append(waiter)
+        else:
+            steps, alert = found
+            due.append(_Due(waiter, alert or _new_alert(waiter, deps, page, steps[-1].severity, now), steps))
+    new = [each.alert for each in due if not each.alert.steps]
+    await deps.alerts.open(new)
+    await deps.alerts.anchor([(each.alert.alert_id, each.waiter.message_id, each.waiter.since or 0) for each in due])
+    items = list(chain.from_iterable(_items(each, policy, now) for each in due))
+    await deps.outbox.add(items)
+    await deps.alerts.record([(each.alert.alert_id, step.name, step.severity) for each in due for step in each.steps])
+    done = {each.waiter.conversation_id: replace(each.alert, steps=_names(each)) for each in due}
+    await deps.waiting.plan([plan_of(each.waiter, policy, done[each.waiter.conversation_id], now) for each in due])
+    await store_plans(deps, rest, policy)
+    looked.told += sum(len(each.steps) for each in due)
+    return {item.to for item in items if item.release_at <= now}
+
+
+def _names(due: _Due) -> tuple[str, ...]:
+    return (*due.alert.steps, *(step.name for step in due.steps))
+
+
+def _due_of(
+    waiter: Waiter, policy: Policy, alert: Alert | None, at: float
+) -> tuple[tuple[Step, ...], Alert | None] | None:
+    """What is due of a wait, as far as it is known until `at`, and its open alert; None where nothing is."""
+    if waiter.since is None or not applies(policy, waiter.type, waiter.tags, waiter.tag_names):
+        return None
+    if at - waiter.since > policy.max_age_s:
+        return None
+    if alert is not None and not is_same_wait(waiter, alert):
+        return None  # the one before it has to end first; the next look tells of this one
+    if alert is not None and alert.quiet_until > at:
+        return None
+    done = alert.steps if alert else ()
+    steps = tuple(step for step, due in steps_due(policy, waiter.since) if due <= at and step.name not in done)
+    return (steps, alert) if steps else None
+
+
+def _new_alert(waiter: Waiter, deps: Deps, page: str, severity: str, now: float) -> Alert:
+    template = deps.settings.alerts.link_template
+    link = template.replace("{page}", waiter.page_id).replace("{conversation}", waiter.conversation_id)
+    return Alert(
+        alert_id=f"{waiter.conversation_id}:{waiter.message_id}",
+        key=key_of(waiter.conversation_id),
+        kind=WAITING,
+        severity=severity,
+        since=float(waiter.since or 0),
+        page_id=waiter.page_id,
+        conversation_id=waiter.conversation_id,
+        message_id=waiter.message_id,
+        facts={"customer": waiter.customer_name, "page": page, "link": link, "type": waiter.type},
+        opened_at=now,
+    )
+
+
+def _items(due: _Due, policy: Policy, now: float) -> list[Item]:
+    items: list[Item] = []
+    for step in due.steps:
+        to = told_by(step, policy, due.waiter.assignee_ids)
+        facts = {
+            **due.alert.facts,
+            "since": due.waiter.since,
+            "assigneeIds": list(due.waiter.assignee_ids),
+            "late": step.offset_s >= 0,
+        }
+        items += [
+            replace(item, release_at=released(policy, item.to, now))
+            for item in items_of(due.alert, step.name, step.severity, to, facts, now)
+        ]
+    return items
+
+
+def told_by(step: Step, policy: Policy, assignee_ids: Sequence[str]) -> list[str]:
+    """The addresses a step goes to: its own, and those of the assignees where it names them."""
+    found: list[str] = []
+    for to in step.to:
+        if to == "assignee":
+            found += chain.from_iterable(policy.staff.get(user_id, ()) for user_id in assignee_ids)
+        else:
+            found.append(to)
+    return list(dict.fromkeys(found))
+
+
+async def _resolve(deps: Deps, page_id: str, policy: Policy) -> int:
+    """End alerts of the page whose wait is over, and say so to whoever was told of them."""
+    alerts = await deps.alerts.open_of(page_id)
+    waiters = await deps.waiting.get(alert.conversation_id for alert in alerts if alert.conversation_id)
+    ended: dict[str, list[Alert]] = {}
+    facts: dict[str, dict[str, object]] = {}
+    now = deps.now()
+    for alert in alerts:
+        waiter = waiters.get(alert.conversation_id or "")
+        reason = _end_of(alert, waiter, policy)
+        if reason is None:
+            continue
+        ended.setdefault(reason, []).append(alert)
+        until = waiter.replied_at if waiter and reason == "answered" and waiter.replied_at else now
+        facts[alert.alert_id] = {"until": until, "answered": reason == "answered"}
+    if not facts:
+        return 0
+    if deps.settings.alerts.send_resolved:
+        over = await resolved_items(deps, facts, now)
+        over = [replace(item, release_at=released(policy, item.to, now)) for item in over]
+        await deps.outbox.add(over)
+        await spawn_senders(deps, (item.to for item in over if item.release_at <= now))
+    await deps.outbox.drop_pending(list(facts), but_step=RESOLVED)
+    for reason, those in ended.items():
+        await deps.alerts.resolve([alert.alert_id for alert in those], now, reason)
+    await deps.waiting.forget_alerts(list(facts))
+    return len(facts)
+
+
+def _end_of(alert: Alert, waiter: Waiter | None, policy: Policy) -> str | None:
+    """Why an alert is over; None where it is not."""
+    if waiter is None:
+        return "gone"
+    if not is_same_wait(waiter, alert):
+        return "answered" if waiter.replied_at is not None and waiter.replied_at >= alert.since else "taken back"
+    return None if applies(policy, waiter.type, waiter.tags, waiter.tag_names) else "left out"

@@ -1,0 +1,1 @@
+"""What others call over HTTP: `uvicorn src.api.app:app`."""

@@ -1,0 +1,164 @@
+"""Reads the messages of conversations that changed: the last changed first, a few side by side.
+
+A conversation's mark (`messagesStamp`) is set after its messages are stored, so a crash between leaves it to be read.
+"""
+
+import asyncio
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..clients.pancake.client import MESSAGES_PER_CALL, PancakeClient
+from ..errors import PageUnavailable, Permanent, RateLimited, ServiceError, TokenRejected, Transient
+from ..store.conversations import Conversations, Unread
+from ..store.dead_letters import DeadLetters
+from ..store.messages import Messages
+from .standing import keep, settle
+from .stream import RAW_KEPT
+
+NAME = "messages"
+AT_ONCE = 4
+BATCH = 50
+MOST_CALLS = 2_000  # for one conversation
+AGAIN = 3  # rows of the answer before that are asked for once more: one that was deleted meanwhile moves the others up
+LATE_US = 60_000_000  # a message may show so much later than its stamp
+OLD_SIZES = (20, 25)  # answers of older versions of the API: not a sign of the end
+FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 86_400.0
+PAGE_IS_DOWN = 3  # conversations in a row that cannot be read
+
+
+@dataclass(slots=True)
+class Drained:
+    """What was read. `is_complete`: no conversation is left that could be read now."""
+
+    conversations: int = 0
+    calls: int = 0
+    rows: int = 0
+    set_aside: int = 0
+    failed: int = 0
+    is_complete: bool = True
+
+
+async def drain_messages(
+    client: PancakeClient,
+    conversations: Conversations,
+    messages: Messages,
+    dead_letters: DeadLetters,
+    page_id: str,
+    *,
+    newer_than: int | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Drained:
+    """Read what is due on the page, changed since `newer_than` where given, until done or told to stop.
+
+    Safe to repeat, to kill and to run twice at once. A conversation that cannot be read is left for a while and stops
+    no other; raises what says that the whole page cannot be read.
+    """
+    drain = _Drain(client, conversations, messages, dead_letters, page_id)
+    while True:
+        due = await conversations.unread(page_id, client.server_now(), BATCH, newer_than=newer_than)
+        waiting = [unread for unread in due if unread.conversation_id not in drain.met]
+        if not waiting:
+            return drain.drained
+        if not await drain.read(waiting, stop):
+            drain.drained.is_complete = False
+            return drain.drained
+
+
+class _Drain:
+    def __init__(
+        self,
+        client: PancakeClient,
+        conversations: Conversations,
+        messages: Messages,
+        dead_letters: DeadLetters,
+        page_id: str,
+    ) -> None:
+        self._client, self._conversations, self._messages = client, conversations, messages
+        self._dead_letters, self._page_id = dead_letters, page_id
+        self._failed_in_a_row = 0
+        self.drained = Drained()
+        #: changed again while they were read: theirs is the next drain
+        self.met: set[str] = set()
+
+    async def read(self, waiting: list[Unread], stop: Callable[[], bool]) -> bool:
+        """Read these; returns False when told to stop. Raises the first error that concerns the page."""
+        left = iter(waiting)
+
+        async def reader() -> bool:
+            for unread in left:
+                if stop():
+                    return False
+                await self._one(unread)
+            return True
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(reader()) for _ in range(AT_ONCE)]
+        except BaseExceptionGroup as e:
+            raise e.exceptions[0] from None
+        return all(task.result() for task in tasks)
+
+    async def _one(self, unread: Unread) -> None:
+        self.met.add(unread.conversation_id)
+        try:
+            newest = await self._all(unread)
+        except (TokenRejected, PageUnavailable, RateLimited):
+            raise
+        except (Transient, Permanent) as e:
+            await self._leave(unread, e)
+            self._failed_in_a_row += 1
+            if isinstance(e, Transient) and self._failed_in_a_row >= PAGE_IS_DOWN:
+                raise
+            return
+        self._failed_in_a_row = 0
+        self.drained.conversations += 1
+        await settle(self._conversations, self._messages, unread.conversation_id)
+        await self._conversations.have_read(unread, newest)
+
+    async def _all(self, unread: Unread) -> int | None:
+        """Store every message that is not certainly stored; returns the newest stamp."""
+        seen: set[str] = set()
+        newest: int | None = None
+        skip = 0
+        for _ in range(MOST_CALLS):
+            answer = await self._client.messages(self._page_id, unread.conversation_id, skip_newest=skip)
+            self.drained.calls += 1
+            learned = await keep(self._messages, self._page_id, unread.conversation_id, answer.rows, answer.asked_at)
+            self.drained.rows += len(answer.rows)
+            for raw, error in learned.bad:
+                await self._set_aside(unread.conversation_id, raw, error)
+            newest = max((stamp for stamp in (newest, *learned.stamps) if stamp is not None), default=None)
+            is_known = unread.through is not None and bool(learned.stamps)
+            if is_known and max(learned.stamps) < (unread.through or 0) - LATE_US:
+                break  # all before the last complete read
+            if len(answer.rows) < MESSAGES_PER_CALL and len(answer.rows) not in OLD_SIZES:
+                break
+            if not set(learned.ids) - seen and len(learned.bad) < len(answer.rows):
+                break  # nothing new, however far we skip
+            seen.update(learned.ids)
+            skip += max(len(answer.rows) - AGAIN, 1)
+        return newest
+
+    async def _set_aside(self, conversation_id: str, raw: object, error: str) -> None:
+        self.drained.set_aside += 1
+        found = raw.get("id") if isinstance(raw, dict) else None
+        row_id = str(found) if isinstance(found, str | int) else f"unnamed of {conversation_id}"
+        await self._dead_letters.add_row(
+            stream=NAME, page_id=self._page_id, row_id=row_id, error=error, raw=json.dumps(raw)[:RAW_KEPT]
+        )
+
+    async def _leave(self, unread: Unread, error: ServiceError) -> None:
+        """Try it again later, the later the more often it failed; a Permanent fault is set aside by name."""
+        self.drained.failed += 1
+        times = await self._conversations.could_not_read(unread)
+        wait_s = min(FIRST_WAIT_S * 2.0 ** min(times - 1, 20), LONGEST_WAIT_S)
+        await self._conversations.put_off(unread, self._client.server_now() + wait_s)
+        if isinstance(error, Permanent):
+            await self._dead_letters.add_row(
+                stream=NAME,
+                page_id=self._page_id,
+                row_id=f"all of {unread.conversation_id}",
+                error=str(error),
+                raw="",
+            )
