@@ -14,6 +14,8 @@ from .deps import Deps, open_deps
 from .engine.boundary import in_words
 from .errors import Permanent, ServiceError
 from .rules.coverage import has_history
+from .rules.policy import ASSIGNEE
+from .rules.recipients import recipient_of
 from .settings import Settings
 from .store.webhook_records import Choice, Status
 from .sync.customers import NAME as CUSTOMERS
@@ -40,6 +42,8 @@ async def examine(settings: Settings, say: Say) -> bool:
             return False
         checks += [await _tried(say, f"page {page_id}", partial(_page, deps, page_id)) for page_id in found]
         checks.append(await _tried(say, "webhooks", partial(_webhooks, deps)))
+        checks.append(await _tried(say, "alerts", partial(_alerts, deps)))
+        checks += [_said(say, *finding) for finding in await deps.channels.check()]
         if letters := await deps.dead_letters.count():
             say(f"note  {letters} dead letters wait to be read (collection dead_letters)")
     return all(checks)
@@ -112,6 +116,34 @@ async def _webhooks(deps: Deps) -> str:
     return ", ".join(shown)
 
 
+def _said(say: Say, channel: str, is_well: bool, sentence: str) -> bool:
+    say(f"{'ok   ' if is_well else 'WRONG'} channel {channel}: {sentence}")
+    return is_well
+
+
+async def _alerts(deps: Deps) -> str:
+    """Raises Permanent for a policy that does not count."""
+    settings = deps.settings.alerts
+    book = await deps.policies.load(settings.policy(deps.settings.service.zone))
+    if book.faults:
+        raise Permanent("; ".join(f"the policy of page {page_id}: {fault}" for page_id, fault in book.faults.items()))
+    policies = [book.default, *book.pages.values()]
+    addresses = {to for policy in policies for step in policy.steps for to in step.to} - {ASSIGNEE}
+    shown = [f"{len(book.pages)} pages with a policy of their own, {len(addresses)} addresses"]
+    for address in sorted(addresses):
+        recipient = recipient_of(address)
+        lacking = None if recipient.channel in ("app", "webhook") else deps.channels.configured(recipient)
+        if lacking:
+            raise Permanent(f"{address} would not be told: {lacking}")
+    if not addresses:
+        shown.append("nobody is told but in the app: set ALERT_TO, or --to of `policy set`")
+    if any(policy.calendar.is_always_open for policy in policies):
+        shown.append("waiting counts at every hour, nights too: set ALERT_HOURS, or --hours of `policy set`")
+    if waiting := len(await deps.alerts.latest(most=1_000)):
+        shown.append(f"{waiting} open (`alerts list`)")
+    return ", ".join(shown)
+
+
 async def _page(deps: Deps, page_id: str) -> str:
     try:
         await deps.pancake.tags(page_id)
@@ -126,6 +158,10 @@ async def _page(deps: Deps, page_id: str) -> str:
         late_s = int(time.time()) - state.mark
         shown.append(f"read up to {late_s} s ago" + (", LATE: is a worker running?" if late_s > LATE_AFTER_S else ""))
         shown.append("history complete" if has_history(state) else "history incomplete")
+    shown.append(f"{await deps.conversations.rows.count(page_id)} conversations")
+    shown.append(f"{await deps.waiting.count(page_id)} customers wait")
+    if unread := await deps.conversations.count_unread(page_id):
+        shown.append(f"messages of {unread} conversations are still to be read")
     if rate is not None:
         limit = f", refused at {rate.bad:.1f}" if rate.bad else ""
         shown.append(f"{rate.rate:.1f} calls/s of {deps.settings.pancake.max_calls_per_second:g}{limit}")

@@ -4,14 +4,14 @@ Everything is written so that it may be cut off anywhere and done again by anoth
 of their own, steps are recorded in the alert after their rows, and the conversation's plan moves last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
 from loguru import logger
 
 from ..deps import Deps
-from ..rules.policy import Policy, Step, applies, steps_due
+from ..rules.policy import Policy, Step, applies, is_too_old, steps_due
 from ..store.alerts import WAITING, Alert
 from ..store.outbox import Item
 from ..store.waiting import Waiter
@@ -92,7 +92,8 @@ async def _tell(
     new = [each.alert for each in due if not each.alert.steps]
     await deps.alerts.open(new)
     await deps.alerts.anchor([(each.alert.alert_id, each.waiter.message_id, each.waiter.since or 0) for each in due])
-    items = list(chain.from_iterable(_items(each, policy, now) for each in due))
+    names = await deps.staff.names(due[0].waiter.page_id) if due else {}
+    items = list(chain.from_iterable(_items(each, policy, names, now) for each in due))
     await deps.outbox.add(items)
     await deps.alerts.record([(each.alert.alert_id, step.name, step.severity) for each in due for step in each.steps])
     done = {each.waiter.conversation_id: replace(each.alert, steps=_names(each)) for each in due}
@@ -112,7 +113,7 @@ def _due_of(
     """What is due of a wait, as far as it is known until `at`, and its open alert; None where nothing is."""
     if waiter.since is None or not applies(policy, waiter.type, waiter.tags, waiter.tag_names):
         return None
-    if at - waiter.since > policy.max_age_s:
+    if is_too_old(policy, waiter.since, at):
         return None
     if alert is not None and not is_same_wait(waiter, alert):
         return None  # the one before it has to end first; the next look tells of this one
@@ -140,7 +141,7 @@ def _new_alert(waiter: Waiter, deps: Deps, page: str, severity: str, now: float)
     )
 
 
-def _items(due: _Due, policy: Policy, now: float) -> list[Item]:
+def _items(due: _Due, policy: Policy, names: Mapping[str, str], now: float) -> list[Item]:
     items: list[Item] = []
     for step in due.steps:
         to = told_by(step, policy, due.waiter.assignee_ids)
@@ -148,6 +149,7 @@ def _items(due: _Due, policy: Policy, now: float) -> list[Item]:
             **due.alert.facts,
             "since": due.waiter.since,
             "assigneeIds": list(due.waiter.assignee_ids),
+            "assignees": [names[user_id] for user_id in due.waiter.assignee_ids if user_id in names],
             "late": step.offset_s >= 0,
         }
         items += [

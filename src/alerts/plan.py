@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from ..deps import Deps
-from ..rules.policy import Policy, applies, steps_due
+from ..rules.policy import Policy, applies, is_too_old, steps_due
 from ..store.alerts import Alert
 from ..store.waiting import Plan, Waiter
 
@@ -28,7 +28,7 @@ def is_same_wait(waiter: Waiter, alert: Alert) -> bool:
 
 def plan_of(waiter: Waiter, policy: Policy, alert: Alert | None, now: float) -> Plan:
     """When to look at `waiter` next. `alert` is its open one, or None."""
-    if waiter.since is None or now - waiter.since > policy.max_age_s:
+    if waiter.since is None or is_too_old(policy, waiter.since, now):
         return Plan(waiter, None, policy.version)
     if not applies(policy, waiter.type, waiter.tags, waiter.tag_names):
         return Plan(waiter, now + LOOK_AGAIN_S, policy.version)

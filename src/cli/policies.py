@@ -11,7 +11,7 @@ from ..alerts.outgoing import released
 from ..clients.mongo import Document
 from ..deps import Deps
 from ..errors import Misuse
-from ..rules.policy import ASSIGNEE, Policy, Step, applies, steps_due
+from ..rules.policy import ASSIGNEE, Policy, Step, applies, is_too_old, steps_due
 from ..rules.policy_document import policy_of
 from ..rules.recipients import recipient_of
 from ..rules.times import moment_of
@@ -96,7 +96,7 @@ def set_(
     staff: Annotated[Several, typer.Option(help="USER_ID=ADDRESS: where an assignee is told")] = None,
     quiet: Annotated[Several, typer.Option(help="ADDRESS=22:00-07:00: not told meanwhile, but after")] = None,
     language: Annotated[str | None, typer.Option(help="vi or en")] = None,
-    max_age_days: Annotated[float | None, typer.Option(help="nobody is told of who waits longer")] = None,
+    max_age_days: Annotated[float | None, typer.Option(help="nobody is told of who is overdue for longer")] = None,
     unset: Annotated[Several, typer.Option(help="an option's name: again as for other pages; several times")] = None,
 ) -> None:
     """Change what is given and leave the rest; prints what is stored as one JSON line.
@@ -277,8 +277,8 @@ def _tried(step: Step, found: Policy, at: float, assignees: Sequence[str]) -> di
     remarks = [f"{to} is told {shown.moment(until, found.calendar)}" for to, until in held.items() if until != due]
     if due is None:
         remarks = ["the page is not open for so long within two years"]
-    elif due - at > found.max_age_s:
-        told, remarks = [], [f"nobody is told of who has waited for more than {found.max_age_s / 86_400:g} days"]
+    elif is_too_old(found, at, due):
+        told, remarks = [], [f"nobody is told of who is overdue for more than {found.max_age_s / 86_400:g} days"]
     elif ASSIGNEE in step.to and not assignees:
         remarks.append("and whoever it is assigned to (--assignee)")
     elif unknown := [user for user in assignees if ASSIGNEE in step.to and user not in found.staff]:

@@ -75,7 +75,7 @@ def summary(policy: Policy, today: date) -> list[tuple[str, str]]:
         *(("staff", f"{user}: {_listed(to)}") for user, to in policy.staff.items()),
         *(("quiet", line) for line in quiet),
         ("language", policy.language),
-        ("at most", f"{policy.max_age_s / 86_400:g} days: nobody is told of who waits longer"),
+        ("at most", f"{policy.max_age_s / 86_400:g} days overdue: nobody is told of who waits longer"),
     ]
 
 

@@ -64,8 +64,9 @@ async def _away(deps: Deps, error: str) -> bool:
 
 async def _back(deps: Deps, since: float) -> None:
     text = _text(deps, since, "", is_over=True)
+    title = text.title.partition(" ")[2]  # a plain message gets its own sign
     for to in deps.settings.alerts.operations_to:
-        await tell(deps, to, note_id=f"mongodb_{since:.0f}", title=text.title, text=text.body)
+        await tell(deps, to, note_id=f"mongodb_{since:.0f}", title=title, text=text.body)
 
 
 async def _send(deps: Deps, text: Text, note_id: str) -> bool:

@@ -28,6 +28,8 @@ _PATTERNS = (
         ),
         rf"\1{HIDDEN}",
     ),
+    # the last part of the address Pancake posts its events to
+    (re.compile(r"(/hooks/pancake/)[^\s/?#\"']+"), rf"\1{HIDDEN}"),
     # a JWT wherever it stands
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*"), HIDDEN),
 )

@@ -10,8 +10,9 @@ from pydantic_settings import NoDecode
 
 from ..rules.calendar import Calendar, days_of, week_of
 from ..rules.policy import ASSIGNEE, Policy, told_outside, usual_steps
+from ..rules.policy_document import LONGEST_MIN
 from ..rules.recipients import recipient_of
-from ..rules.values import pairs, parts, split
+from ..rules.values import is_address, pairs, parts, split
 from .base import Group, Names
 
 
@@ -33,9 +34,16 @@ def _minutes(value: object) -> object:
     return tuple(float(part) for part in parts(value)) if isinstance(value, str) else value
 
 
+def _pairs(value: object) -> object:
+    try:
+        return pairs(value)
+    except ValueError:
+        raise ValueError("is to be left=right,left=right; what stands on each side is in .env.example") from None
+
+
 def _staff(value: object) -> object:
     """`userId=telegram:1 email:a@shop.vn,userId=...`."""
-    found = pairs(value)
+    found = _pairs(value)
     if not isinstance(found, dict):
         return found
     return {user: to.split() if isinstance(to, str) else to for user, to in found.items()}
@@ -54,8 +62,8 @@ Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(split), AfterVa
 class AlertSettings(Group, env_prefix="ALERT_"):
     """How long customers may wait, who is told, and which time counts."""
 
-    threshold_minutes: float = Field(30, gt=0)  # business minutes from the first unanswered message
-    warn_minutes: float = Field(10, ge=0)  # so long before, to warn_to; 0 = off
+    threshold_minutes: float = Field(30, gt=0, le=LONGEST_MIN)  # business minutes from the first unanswered message
+    warn_minutes: float = Field(10, ge=0, le=LONGEST_MIN)  # so long before, to warn_to; 0 = off
     escalate_minutes: Annotated[tuple[float, ...], NoDecode, BeforeValidator(_minutes)] = (30.0,)  # after; 0 = off
     to: Addresses = ()
     warn_to: Addresses = (ASSIGNEE,)
@@ -63,7 +71,7 @@ class AlertSettings(Group, env_prefix="ALERT_"):
     operations_to: Addresses = ()  # alerts about the service itself
     # user id=address address,...: where the assignees of conversations are told
     staff: Annotated[dict[str, tuple[str, ...]], NoDecode, BeforeValidator(_staff)] = Field({})
-    quiet_hours: Annotated[dict[str, str], NoDecode, BeforeValidator(pairs), AfterValidator(_told)] = Field({})
+    quiet_hours: Annotated[dict[str, str], NoDecode, BeforeValidator(_pairs), AfterValidator(_told)] = Field({})
 
     hours: Annotated[str, AfterValidator(_readable(week_of))] = ""  # none: every hour counts
     holidays: Names = ()
@@ -72,10 +80,10 @@ class AlertSettings(Group, env_prefix="ALERT_"):
     leave_out_tags: Names = ()
     leave_out_types: Names = ()
     language: Literal["vi", "en"] = "vi"
-    max_age_days: float = Field(7, gt=0)  # who waits longer is not told of any more
+    max_age_days: float = Field(7, gt=0, le=366)  # who is overdue for longer is not told of any more
 
     max_messages_per_hour: int = Field(20, ge=1)  # to one address; the rest waits and comes as one
-    freshness_seconds: float = Field(300, gt=0)  # older knowledge of a page is late
+    freshness_seconds: float = Field(300, gt=0, le=86_400)  # older knowledge of a page is late
     send_resolved: bool = True
     link_template: str = "https://pancake.vn/{page}?c_id={conversation}"
 
@@ -95,8 +103,15 @@ class AlertSettings(Group, env_prefix="ALERT_"):
     @field_validator("escalate_minutes")
     @classmethod
     def _follow(cls, value: tuple[float, ...]) -> tuple[float, ...]:
-        if any(minutes < 0 for minutes in value):
-            raise ValueError("escalations follow the threshold: their minutes are 0 (off) or more")
+        if not all(0 <= minutes <= LONGEST_MIN for minutes in value):
+            raise ValueError(f"escalations follow the threshold: their minutes are 0 (off) to {LONGEST_MIN:,}")
+        return value
+
+    @field_validator("link_template")
+    @classmethod
+    def _is_link(cls, value: str) -> str:
+        if not is_address(value, "https", "http") or "{conversation}" not in value:
+            raise ValueError("is to be an address with {conversation} in it, and {page} where it needs one")
         return value
 
     @field_validator("staff")

@@ -25,7 +25,7 @@ from src.settings import MongoSettings, PancakeSettings, RedisSettings, load_set
 from src.webhooks import endpoints
 from tests.acceptance.processes import ROOT, UNSCHEDULED
 from tests.harness.merchants import with_webhooks
-from tests.harness.shop.judge import TICK, Rules, Told
+from tests.harness.shop.judge import TICK, Told
 from tests.harness.shop.script import MINUTE, Event, Script
 from tests.harness.shop.worker import CLOCK, SECONDS, write_clock
 from tests.simulators.merchant import InThread, running_in_thread
@@ -68,12 +68,14 @@ class Played:
     seconds: float = 0.0
 
 
-async def play(script: Script, rules: Sequence[Rules], policies: Sequence[dict[str, Any]], servers: Servers) -> Played:
-    """Play it to its end. `policies` are `rules` as the service is told of them, one a page."""
+async def play(
+    script: Script, policies: Sequence[dict[str, Any]], servers: Servers, *, sync_every_min: int = 1
+) -> Played:
+    """Play it to its end. `policies`: as the service is told of them, one a page; `sync_every_min` of the script."""
     started, name = time.monotonic(), f"shop_{uuid.uuid4().hex[:10]}"
     clock = VirtualClock(script.start)
     switches = Switches()
-    switches.update({"rate_limit": 0, "random_transient_pct": 0.5})
+    switches.update({"rate_limit": 0, "random_transient_pct": 0.5, "advance_s_per_call": 0.0})
     world = World(script.seed, pages=script.pages, customers=0, days=1, clock=clock, switches=switches)
     with MongoClient[dict[str, Any]](servers.mongodb_uri) as mongo, Redis.from_url(servers.redis_url) as redis:
         redis.flushdb()
@@ -82,7 +84,7 @@ async def play(script: Script, rules: Sequence[Rules], policies: Sequence[dict[s
                 folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
                 simulator = await stack.enter_async_context(running(world))
                 merchants = stack.enter_context(running_in_thread())
-                stage = Stage(script, world, clock, simulator, merchants, servers, name, folder)
+                stage = Stage(script, world, clock, simulator, merchants, servers, name, folder, sync_every_min)
                 await stage.set_up(policies)
                 async with stage.workers():
                     await stage.live()
@@ -109,11 +111,12 @@ class Stage:
         servers: Servers,
         database: str,
         folder: Path,
+        sync_every_min: int,
     ) -> None:
         self._script, self._world, self._clock, self._merchants = script, world, clock, merchants
         self._rng = random.Random(f"play/{script.seed}")
         self._servers, self._database, self._folder = servers, database, folder
-        self._base_url = simulator.base_url
+        self._base_url, self._sync_every_min = simulator.base_url, sync_every_min
         self._ids: dict[int, str] = {}  # of conversations, by thread
         self._threads: dict[str, int] = {}
         self._real: dict[int, float] = {}  # when each minute was begun, by the machine's clock
@@ -154,8 +157,11 @@ class Stage:
                     self._say(event)
                     event = next(events, None)
                 self._set(at)
-                jobs = ["sync_conversations_incremental", "monitor_conversations"]
-                put = [await self._put(queue, job) for job in jobs[: 1 + (at % TICK == 0)]]
+                due = {
+                    "sync_conversations_incremental": minute % self._sync_every_min == 0,
+                    "monitor_conversations": at % TICK == 0,
+                }
+                put = [await self._put(queue, job) for job, is_due in due.items() if is_due]
                 if minute in self._script.kills:
                     await self._kill()
                 await self._settle(queue, *put)
