@@ -162,16 +162,32 @@ def _merged(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float
 
 
 def week_of(hours: str) -> tuple[Shifts, ...]:
-    """The shifts of a week as people write them. Raises ValueError with a sentence that says how."""
-    text = hours.strip().lower()
+    """The shifts of a week as people write them: days, then their shifts, or `closed`; shifts without days are daily.
+
+    A day that stands in several places has what is said last of it (`08:00-22:00; sun 09:00-12:00`), but where the same
+    days stand twice both count. Raises ValueError with a sentence that says how to write it.
+    """
+    text = _DASH.sub("-", hours.strip().lower())
     if text in ("", "24/7", "24/24"):
         return (ALWAYS,) * 7
     week: list[Shifts] = [()] * 7
-    for part in (part.strip() for part in text.split(";") if part.strip()):
-        days, _, shifts = part.partition(" ")
-        for number in _weekdays(days):
-            week[number] = _merged_shifts((*week[number], *shifts_of(shifts)))
+    known: set[tuple[int, ...]] = set()
+    for days, shifts in _said(text.replace("24:00-", "00:00-")):
+        for number in days:
+            week[number] = _merged_shifts((*(week[number] if days in known else ()), *shifts))
+        known.add(days)
     return tuple(week)
+
+
+def _said(text: str) -> Iterator[tuple[tuple[int, ...], Shifts]]:
+    """Days and their shifts, in the order they stand in."""
+    for match in _GROUP.finditer(text):
+        days = tuple(sorted({day for part in _PARTS.split(match["days"]) if part for day in _weekdays(part)}))
+        shifts = match["shifts"].strip(" ,;\t\n")
+        if not shifts:
+            raise ValueError(f"{match['days'].strip()!r} has no hours: write {HOURS}, or closed behind a day")
+        is_closed = shifts in _CLOSED
+        yield days or tuple(range(7)), () if is_closed else shifts_of(shifts.replace(";", " "))
 
 
 def shifts_of(text: str) -> Shifts:

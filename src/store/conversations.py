@@ -16,7 +16,7 @@ from ..clients.mongo import Collection, Database, Document
 from ..rules.waiting import Standing
 from .rows import RowStore
 
-_OVER: Document = {"nextStepAt": "", "policyVersion": ""}
+NO_PLAN: Document = {"nextStepAt": "", "policyVersion": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class _Rows(RowStore):
         """As `RowStore.forget_missing`."""
         marked = await super().forget_missing(page_id, sweep_started_at, now)
         gone = {"pageId": page_id, "deletedAt": {"$ne": None}, "messagesStamp": {"$ne": None}}
-        await self._conversations.update_many(gone, {"$set": _nobody_waits(), "$unset": _OVER})
+        await self._conversations.update_many(gone, {"$set": nobody_waits(), "$unset": NO_PLAN})
         return marked
 
 
@@ -120,46 +120,35 @@ class Conversations:
 
     async def stand(self, conversation_id: str, version: int, standing: Standing) -> int | None:
         """Store how things stand by the messages of this `version`; None when done, else the version there is now."""
-        fields = _fields(standing)
+        fields = standing_fields(standing)
         at = {"conversationId": conversation_id, "messageVersion": version}
         same_wait = {"awaitingMessageId": fields["awaitingMessageId"]}
         result = await self._collection.update_one({**at, **same_wait}, {"$set": fields})
         if not result.matched_count:
             other = {"awaitingMessageId": {"$ne": fields["awaitingMessageId"]}}
-            result = await self._collection.update_one({**at, **other}, {"$set": fields, "$unset": _OVER})
+            result = await self._collection.update_one({**at, **other}, {"$set": fields, "$unset": NO_PLAN})
         if result.matched_count:
             return None
         found = await self._collection.find_one({"conversationId": conversation_id}, {"messageVersion": 1})
         return int(found["messageVersion"]) if found and found["messageVersion"] != version else None
 
-    async def ensure_known(self, document: Document) -> bool:
-        """Store a conversation that was met elsewhere than in the list, as far as it is known; returns if it is new."""
-        new = {**document, "messagesDue": True}
-        result = await self._collection.update_one(
-            {"conversationId": document["conversationId"]}, {"$setOnInsert": new}, upsert=True
-        )
-        return result.upserted_id is not None
-
-    async def note(self, conversation_id: str, fields: Document, *, stamp: int) -> None:
-        """Fields that were heard of at `stamp`; where the stored row is newer they are left as they are."""
-        older = {"conversationId": conversation_id, "stamp": {"$lte": stamp}}
-        await self._collection.update_one(older, {"$set": fields})
-
     async def remove(self, conversation_id: str, at: datetime) -> None:
         """It was deleted on the other side."""
-        gone = {**_nobody_waits(), "deletedAt": at}
-        await self._collection.update_one({"conversationId": conversation_id}, {"$set": gone, "$unset": _OVER})
+        gone = {**nobody_waits(), "deletedAt": at}
+        await self._collection.update_one({"conversationId": conversation_id}, {"$set": gone, "$unset": NO_PLAN})
 
     async def get(self, conversation_id: str) -> Document | None:
         """As stored."""
         return await self._collection.find_one({"conversationId": conversation_id})
 
 
-def _nobody_waits() -> Document:
+def nobody_waits() -> Document:
+    """What a conversation says that is gone; should it come back, its messages are read anew."""
     return {"awaitingReplySince": None, "awaitingMessageId": None, "messagesStamp": None}
 
 
-def _fields(standing: Standing) -> dict[str, Any]:
+def standing_fields(standing: Standing) -> dict[str, Any]:
+    """How a conversation stands, as it is stored."""
     last, waiting = standing.last, standing.waiting
     return {
         "lastSender": last.sender if last else None,

@@ -16,8 +16,8 @@ from pymongo.errors import BulkWriteError
 from ..clients.mongo import DUPLICATE, Collection, Database, Document
 from ..errors import Transient
 from ..rules.waiting import Standing, standing
-from .conversations import _OVER, _fields, _nobody_waits
-from .messages import _SAID, said_of
+from .conversations import NO_PLAN, nobody_waits, standing_fields
+from .messages import SAID, said_of
 from .rows import RowStore, Stored
 
 _AFTER_REPLY = 5  # customer's messages; the first is wanted, and more than one only where times are equal
@@ -137,7 +137,7 @@ def _writes(told: Told) -> list[UpdateOne]:
     news = {**one, "heardAt": {"$not": {"$gt": told.at}}, "syncedAt": {"$not": {"$gt": told.at}}}
     change: Document = {"$set": fields}
     if told.is_removed:
-        change = {"$set": {**fields, **_nobody_waits(), "deletedAt": told.at}, "$unset": _OVER}
+        change = {"$set": {**fields, **nobody_waits(), "deletedAt": told.at}, "$unset": NO_PLAN}
     return [*writes, UpdateOne(news, change)]
 
 
@@ -146,7 +146,7 @@ def _lookup(name: str, match: Document, order: int, most: int, *, let: Document 
         {"$match": {"isRemoved": {"$ne": True}, **match}},
         {"$sort": {"stamp": order, "messageId": order}},
         {"$limit": most},
-        {"$project": _SAID},
+        {"$project": SAID},
     ]
     by_id = {"from": "messages", "localField": "conversationId", "foreignField": "conversationId", "as": name}
     return {"$lookup": {**by_id, **({"let": let} if let else {}), "pipeline": pipeline}}
@@ -156,9 +156,9 @@ def _stand(read: Document, stands: Standing) -> UpdateOne:
     """Matches only the conversation as it was read, and not one that was deleted since."""
     version, waiting_for = _state(read)
     as_read = {"messageVersion": version, "awaitingMessageId": waiting_for, "deletedAt": None}
-    change: Document = {"$set": _fields(stands)}
+    change: Document = {"$set": standing_fields(stands)}
     if _waiting_for(stands) != waiting_for:
-        change["$unset"] = _OVER
+        change["$unset"] = NO_PLAN
     return UpdateOne({"conversationId": read["conversationId"], **as_read}, change)
 
 

@@ -6,7 +6,7 @@ from ..clients.mongo import Database, Document
 from ..rules.waiting import Said
 from .rows import RowStore
 
-_SAID: Document = {"messageId": 1, "stamp": 1, "sender": 1, "staffId": 1}
+SAID: Document = {"messageId": 1, "stamp": 1, "sender": 1, "staffId": 1}
 
 
 class Messages:
@@ -25,7 +25,7 @@ class Messages:
     async def since_last_reply(self, conversation_id: str) -> list[Said]:
         """What was said from the last human answer on, newest first; everything where nobody ever answered."""
         query = {"conversationId": conversation_id, "isRemoved": {"$ne": True}}
-        found = self._collection.find(query, _SAID).sort([("stamp", DESCENDING), ("messageId", DESCENDING)])
+        found = self._collection.find(query, SAID).sort([("stamp", DESCENDING), ("messageId", DESCENDING)])
         said: list[Said] = []
         async for document in found.batch_size(100):
             said.append(said_of(document))
