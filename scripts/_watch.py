@@ -25,10 +25,12 @@ class Counts:
         try:
             pages = self._database["pages"].estimated_document_count()
             customers = self._database["customers"].estimated_document_count()
+            conversations = self._database["conversations"].estimated_document_count()
+            waiting = self._database["conversations"].count_documents({"awaitingReplySince": {"$gt": 0}})
             newest = self._database["customers"].find_one({}, {"name": 1}, sort=[("_id", -1)])
         except PyMongoError as error:
             return f"MongoDB does not answer: {type(error).__name__}"
-        line = f"pages {pages:,}   customers {customers:,}"
+        line = f"pages {pages:,}   customers {customers:,}   conversations {conversations:,}, {waiting:,} wait"
         return f"{line}   newest: {printable(str(newest.get('name') or 'without a name'))}" if newest else line
 
     def close(self) -> None:

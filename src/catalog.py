@@ -59,7 +59,8 @@ def sync_conversations_backfill() -> None:
     """Start a pass over every page's older conversations, messages included."""
 
 
-@declare(lane="sync", unique_key=_page_and_mode)
+# its next tick is a minute away, and finds the page busy as long as this one waits
+@declare(lane="sync", unique_key=_page_and_mode, retry_cap_s=60.0)
 def sync_page_conversations(page_id: str, mode: Mode = "incremental") -> None:
     """One pass over one page's conversations and the messages of those that changed."""
 
@@ -92,7 +93,7 @@ def _to(to: str) -> str:
     return to
 
 
-@declare(lane="monitoring", unique_key=_to, timeout_s=60.0, max_tries=8, retry_base_s=2.0)
+@declare(lane="monitoring", unique_key=_to, timeout_s=120.0, max_tries=8, retry_base_s=2.0)
 def send_alerts(to: str) -> None:
     """Send one address what waits for it, as few messages."""
 

@@ -30,6 +30,7 @@ from .engine.shutdown import Shutdown
 from .engine.upkeep import kept_up
 from .engine.wire import deserialize, serialize
 from .log import configure_logging
+from .monitoring.present import present, usual_name
 from .settings import Settings
 from .store.job_runs import Run
 
@@ -93,6 +94,7 @@ class Service:
         if main is not None:
             self._shutdown.take_over_signals(main)
         await self._first_ticks(clock, deps, queue)
+        await self._stack.enter_async_context(present(deps, usual_name(deps)))  # last: who could not start never was
         logger.info(
             "worker started successfully",
             jobs_registered=len(self._jobs),
@@ -101,7 +103,7 @@ class Service:
         )
 
     async def shutdown(self, ctx: Ctx) -> None:
-        """Drain where no signal did it, and close in reverse order."""
+        """Drain where no signal did it, say goodbye, and close in reverse order."""
         if hasattr(self, "_shutdown"):
             await self._shutdown.drained()
         await self._stack.aclose()

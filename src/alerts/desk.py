@@ -22,5 +22,5 @@ async def hush(deps: Deps, alert_id: str, until: datetime, *, by: str | None) ->
     if alert is None:
         raise Misuse(f"no alert {alert_id!r} is open: `alerts list` shows those that are")
     if alert.kind == WAITING and alert.conversation_id:
-        await deps.waiting.postpone(alert.alert_id, moment)
+        await deps.waiting.postpone(alert.conversation_id, moment)
     return alert

@@ -195,7 +195,9 @@ async def _resolve(deps: Deps, page_id: str, policy: Policy) -> int:
     await deps.outbox.drop_pending(list(facts), but_step=RESOLVED)
     for reason, those in ended.items():
         await deps.alerts.resolve([alert.alert_id for alert in those], now, reason)
-    await deps.waiting.forget_alerts(list(facts))
+    await deps.waiting.forget_alerts(
+        {each.alert_id: each.conversation_id for each in alerts if each.alert_id in facts and each.conversation_id}
+    )
     return len(facts)
 
 

@@ -60,15 +60,15 @@ def show(
     """Show the policy of a page in full."""
     page_id, settings = checked(lambda: _page(page, every)), settings_or_stop()
 
-    async def ask(deps: Deps) -> tuple[PolicyBook, Document | None, str | None]:
-        book = await deps.policies.load(_base(settings))
-        return book, (await deps.policies.all()).get(page_id), await deps.pages.name(page_id)
+    async def ask(deps: Deps) -> tuple[PolicyBook, Document | None, str | None, dict[str, str]]:
+        book, document = await deps.policies.load(_base(settings)), (await deps.policies.all()).get(page_id)
+        return book, document, await deps.pages.name(page_id), await deps.staff.names(page_id)
 
-    book, document, name = with_deps(ask, level="CRITICAL")
+    book, document, name, staff = with_deps(ask, level="CRITICAL")
     if as_json:
         print_json(document or {"pageId": page_id})
     else:
-        _print_summary(page_id, name, book)
+        _print_summary(page_id, name, book, staff)
 
 
 @policy.command("set")
@@ -95,7 +95,6 @@ def set_(
     leave_out_type: Annotated[Several, typer.Option(help="nor of this type: INBOX or COMMENT")] = None,
     staff: Annotated[Several, typer.Option(help="USER_ID=ADDRESS: where an assignee is told")] = None,
     quiet: Annotated[Several, typer.Option(help="ADDRESS=22:00-07:00: not told meanwhile, but after")] = None,
-    language: Annotated[str | None, typer.Option(help="vi or en")] = None,
     max_age_days: Annotated[float | None, typer.Option(help="nobody is told of who is overdue for longer")] = None,
     unset: Annotated[Several, typer.Option(help="an option's name: again as for other pages; several times")] = None,
 ) -> None:
@@ -120,7 +119,6 @@ def set_(
         "leave-out-type": leave_out_type,
         "staff": staff,
         "quiet": quiet,
-        "language": language,
         "max-age-days": max_age_days,
     }
     fields = checked(lambda: fields_of(given, unset or ()))
@@ -239,11 +237,11 @@ def _origin(page_id: str, book: PolicyBook) -> str:
     return "set for all" if EVERY_PAGE in book.own else "settings"
 
 
-def _print_summary(page_id: str, name: str | None, book: PolicyBook) -> None:
+def _print_summary(page_id: str, name: str | None, book: PolicyBook, staff: dict[str, str]) -> None:
     found = book.of(page_id)
     today = datetime.now(found.calendar.zone).date()
     about = f"{name or ''} ({page_id})".strip() if page_id != EVERY_PAGE else "every page that says nothing of its own"
-    lines = [("page", about), ("policy", _origin(page_id, book)), *shown.summary(found, today)]
+    lines = [("page", about), ("policy", _origin(page_id, book)), *shown.summary(found, today, staff)]
     if fault := book.faults.get(page_id):
         lines.insert(2, ("fault", fault))
     print_table(("what", "how it is"), lines)

@@ -23,7 +23,6 @@ FIELDS: Final[dict[str, tuple[str, ...]]] = {
     "leave-out-type": ("leaveOut", "types"),
     "staff": ("staff",),
     "quiet": ("quietHours",),
-    "language": ("language",),
     "max-age-days": ("maxAgeDays",),
     "steps": ("steps",),  # which are written into the document by hand
 }

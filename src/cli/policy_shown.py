@@ -1,6 +1,6 @@
 """Policies as people read them: steps, hours, closed days."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -61,8 +61,11 @@ def moment(at: float, calendar: Calendar) -> str:
     return f"{DAYS[on.weekday()]} {on:%Y-%m-%d %H:%M}"
 
 
-def summary(policy: Policy, today: date) -> list[tuple[str, str]]:
-    """A policy line by line, as (what, how it is); of its closed days those from `today` on."""
+def summary(policy: Policy, today: date, names: Mapping[str, str]) -> list[tuple[str, str]]:
+    """A policy line by line, as (what, how it is); of its closed days those from `today` on.
+
+    `names`: what the page's staff is called, by user id.
+    """
     left_out = sorted((*policy.left_out_tags, *policy.left_out_types))
     quiet = [f"{to} is told {hours(told)}" for to, told in policy.quiet.items()]
     return [
@@ -72,11 +75,16 @@ def summary(policy: Policy, today: date) -> list[tuple[str, str]]:
         ("time zone", policy.calendar.zone.key),
         *(("except", line) for line in exceptions(policy.calendar, today, 12)),
         ("left out", ", ".join(left_out) or "nothing"),
-        *(("staff", f"{user}: {_listed(to)}") for user, to in policy.staff.items()),
+        *(("staff", line) for line in _staff(policy, names)),
         *(("quiet", line) for line in quiet),
-        ("language", policy.language),
         ("at most", f"{policy.max_age_s / 86_400:g} days overdue: nobody is told of who waits longer"),
     ]
+
+
+def _staff(policy: Policy, names: Mapping[str, str]) -> Iterator[str]:
+    """Whoever has an address, and whoever needs one."""
+    for user in [*policy.staff, *sorted(names.keys() - policy.staff.keys(), key=names.__getitem__)]:
+        yield f"{user} {names.get(user, '')}".strip() + f": {', '.join(policy.staff.get(user, ())) or 'no address'}"
 
 
 def _shifts(shifts: Shifts) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from ..deps import Deps
 from ..errors import Misuse
-from ..monitoring.reports import bounds, day_of, page_report, policies
+from ..monitoring.reports import bounds, day_of, lacking, page_report, policies
 from ..rules.response_times import Row, Times
 from ..rules.times import in_short
 from ..settings import Settings
@@ -90,7 +90,10 @@ def _days(settings: Settings, day: str | None, since: str | None, until: str | N
 async def _lines(deps: Deps, page: str | None, first: date, last: date) -> AsyncIterator[_Line]:
     from_, to = bounds(first, last, deps.settings.service.zone)
     book, names = await policies(deps), await deps.staff.names()
-    for page_id in [page] if page else await deps.pages.to_sync(deps.settings.pancake.page_ids):
+    page_ids = [page] if page else await deps.pages.to_sync(deps.settings.pancake.page_ids)
+    for page_id in await lacking(deps, page_ids, from_, to):
+        typer.echo(f"page {page_id}: not everything of these days has been read yet", err=True)
+    for page_id in page_ids:
         name = await deps.pages.name(page_id) or page_id
         for row in await page_report(deps, page_id, from_, to, book):
             staff = EVERYBODY if row.is_page else names.get(row.staff_id or "") or row.staff_id or NAMELESS

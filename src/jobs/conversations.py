@@ -6,7 +6,8 @@ from ..engine.job import Job, Outcome
 from ..errors import Snooze
 from ..rules.coverage import Mode
 from ..sync.conversations import conversation_stream
-from ..sync.messages import drain_messages
+from ..sync.filler import Filled
+from ..sync.messages import Drained, drain_messages
 from .passes import BUDGET, each_page, one_pass
 
 RECENT_S = 86_400  # what changed longer ago is the backfill's: what is new must not wait behind it
@@ -28,10 +29,16 @@ async def sync_page_conversations(deps: Deps, page_id: str, mode: Mode = "increm
 
     Safe to repeat, to kill and to run twice at once: it goes on in the gaps, and where messages are due.
     """
-    started = deps.monotonic()
+    ends_at = deps.monotonic() + BUDGET * deps.settings.worker.default_timeout_seconds
     is_incremental = mode == "incremental"
-    budget_s = RECENT_BUDGET_S if is_incremental else BUDGET * deps.settings.worker.default_timeout_seconds
     done = await one_pass(deps, conversation_stream(deps.pancake, deps.conversations), page_id, mode)
+    if is_incremental:
+        ends_at = min(ends_at, deps.monotonic() + RECENT_BUDGET_S)
+
+    def tell(drained: Drained) -> None:
+        if deps.on_progress:
+            deps.on_progress(page_id, Filled(rows=done.details["rows"] + drained.rows))
+
     drained = await drain_messages(
         deps.pancake,
         deps.conversations,
@@ -39,10 +46,15 @@ async def sync_page_conversations(deps: Deps, page_id: str, mode: Mode = "increm
         deps.dead_letters,
         page_id,
         newer_than=deps.pancake.server_now() - RECENT_S if is_incremental else None,
-        stop=lambda: deps.stopping.is_set() or deps.monotonic() - started > budget_s,
+        stop=lambda: deps.stopping.is_set() or deps.monotonic() > ends_at,
+        on_progress=tell,
     )
     if not drained.is_complete and not is_incremental:
         raise Snooze(f"messages of {drained.conversations} conversations read, the rest follows")
+    return _outcome(done, drained)
+
+
+def _outcome(done: Outcome, drained: Drained) -> Outcome:
     word = "synced" if done == "synced" or drained.conversations else "unchanged"
     details = {**done.details, "calls": done.details["calls"] + drained.calls}
     details |= {"conversations": drained.conversations, "messages": drained.rows, "failed": drained.failed}

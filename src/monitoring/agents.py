@@ -14,6 +14,7 @@ from ..deps import Deps
 from ..errors import Misuse
 from ..store.agents import Agent, Agents
 from ..store.alerts import Alert
+from .away import was_away
 from .quiet import end_quietly
 
 LONGEST_ID = 128  # characters
@@ -61,18 +62,19 @@ async def look_at_agents(deps: Deps) -> Looked:
     """Find who is gone and who is back, and have it told. Safe to repeat, to kill and to run several times at once."""
     now = datetime.fromtimestamp(deps.now(), UTC)
     limit = timedelta(seconds=deps.settings.monitor.agent_offline_seconds)
-    await deps.agents.turn_offline(now - limit)
+    if not await was_away(deps):
+        await deps.agents.turn_offline(now - limit)
     agents = await deps.agents.all(with_removed=True)
-    forgotten = [agent for agent in agents if _is_forgotten(agent, now)]
-    missing = [agent for agent in agents if agent.is_missing and agent not in forgotten]
+    forgotten = {agent.agent_id for agent in agents if _is_forgotten(agent, now)}
+    missing = [agent for agent in agents if agent.is_missing and agent.agent_id not in forgotten]
     notices = await deps.alerts.by_key(notice_key(agent.agent_id) for agent in agents)
     told = [agent for agent in missing if not _is_told(notices.get(notice_key(agent.agent_id)))]
     back = [agent for agent in agents if agent.is_online and notice_key(agent.agent_id) in notices]
-    over = [agent for agent in agents if agent in forgotten or agent.has_left or agent.is_removed]
+    over = [agent for agent in agents if agent.agent_id in forgotten or agent.has_left or agent.is_removed]
     opened = [await _tell(deps, agent) for agent in told]
     closed = [await close_notice(deps, notice_key(agent.agent_id)) for agent in back]
     await end_quietly(deps, _of(over, notices), "left")
-    await deps.agents.forget([agent.agent_id for agent in forgotten])
+    await deps.agents.forget(sorted(forgotten))
     return Looked(sum(agent.is_online for agent in agents), len(missing), sum(opened), sum(closed))
 
 

@@ -6,6 +6,7 @@ or the port of the metrics.
 """
 
 import asyncio
+from math import ceil
 
 from loguru import logger
 from redis.exceptions import RedisError
@@ -18,11 +19,11 @@ from ..engine.boundary import in_words
 from ..errors import ServiceError
 from ..rules.alert_text import Line, Text, compose
 from ..rules.recipients import recipient_of
-from ..rules.redact import redact
-from .health import Looked, look_around
+from .health import Looked, MongoAway, look_around
 
 AWAY = "folkform:health:mongodb:away"  # how many looks in a row found MongoDB away
 TOLD = "folkform:health:mongodb:told"  # since when, Unix seconds: it was told
+BACK = "folkform:health:mongodb:back"  # there for as long as agents have to check in again
 COUNTED_S, TOLD_S = 600, 7 * 86_400
 SEND_S = 30.0  # to all addresses
 
@@ -33,15 +34,21 @@ async def look_or_tell(deps: Deps) -> Looked:
     """
     try:
         looked = await look_around(deps)
-    except mongo.FAILURES as e:
-        error = redact(in_words(e, deps))
-        logger.error("MongoDB is away", error=error)
-        return Looked(0, 1, int(await _away(deps, error)), 0)
+    except MongoAway as e:
+        logger.error("MongoDB is away", error=str(e))
+        return Looked(0, 1, int(await _away(deps, str(e))), 0)
     since = await deps.redis.get(TOLD)
     if since is not None:
         await _back(deps, float(since))
-    await deps.redis.delete(AWAY, TOLD)
+    if await deps.redis.exists(AWAY, TOLD):
+        await deps.redis.set(BACK, "1", ex=ceil(deps.settings.monitor.agent_offline_seconds))
+        await deps.redis.delete(AWAY, TOLD)
     return looked
+
+
+async def was_away(deps: Deps) -> bool:
+    """Whether MongoDB is away, or was until a moment ago: who was not heard of had nowhere to be heard."""
+    return bool(await deps.redis.exists(AWAY, BACK))
 
 
 async def _away(deps: Deps, error: str) -> bool:

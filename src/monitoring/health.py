@@ -10,8 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-
-from loguru import logger
+from typing import TypeVar
 
 from ..alerts.notices import close_notice, open_notice
 from ..clients import mongo, redis
@@ -25,14 +24,16 @@ from ..rules.redact import redact
 from .quiet import end_quietly
 
 SERVER_ANSWERS_S = 5.0  # Redis and MongoDB
+STORED_S = 8.0  # for what is looked up and stored
 CHANNELS_EVERY_S = 300.0  # providers are asked no more often
 NOT_LOOKED_AT_S = 3_600.0  # what was not looked at for so long is no longer set up
-ENOUGH_S = 45.0  # for what keeps a deadline of its own
+ENOUGH_S = 30.0  # for what keeps a deadline of its own
 LONGEST_ERROR = 300  # characters
 CHANNEL = "channel:"
 MONGODB = "mongodb"
 
 Probe = Callable[[], Awaitable[None]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +46,42 @@ class Looked:
     back: int
 
 
-async def look_around(deps: Deps) -> Looked:
-    """Look at everything once, and have changes told. Safe to repeat and to kill.
+class MongoAway(Exception):
+    """Nothing can be looked up or stored; the words say what MongoDB lacks."""
 
-    Raises what MongoDB's driver raises where it is away; what was found of the others is then in the log.
-    """
-    found = await _look(deps)
+
+async def look_around(deps: Deps) -> Looked:
+    """Look at everything once, and have changes told. Safe to repeat and to kill. Raises MongoAway."""
+    of_mongo = await _tried(deps, partial(_mongo, deps), SERVER_ANSWERS_S)
+    if of_mongo is None or of_mongo.error is not None:
+        raise MongoAway(of_mongo.error if of_mongo else "?")
+    known = await _bounded(deps, deps.health_checks.all())
+    are_channels_due = _channels_are_due(known, deps.now())
+    others, channels = await asyncio.gather(_look(deps), _channels(deps) if are_channels_due else _nothing())
+    now, monitor = deps.now(), deps.settings.monitor
+    seen = {
+        name: judged(
+            known.get(name, Health()), one, now, failures=monitor.health_failures, recoveries=monitor.health_recoveries
+        )
+        for name, one in {MONGODB: of_mongo, **others, **channels}.items()
+    }
+    await _bounded(deps, deps.health_checks.save(seen))
+    return await _bounded(deps, _tell(deps, {**known, **seen}))
+
+
+async def _bounded(deps: Deps, asked: Awaitable[T]) -> T:
+    """What is asked of MongoDB. Its driver would wait for so long that the job ran out of its time."""
     try:
-        known = await deps.health_checks.all()
-        now = deps.now()
-        if _channels_are_due(known, now):
-            found |= await _channels(deps)
-        monitor = deps.settings.monitor
-        seen = {
-            name: judged(
-                known.get(name, Health()),
-                one,
-                now,
-                failures=monitor.health_failures,
-                recoveries=monitor.health_recoveries,
-            )
-            for name, one in found.items()
-        }
-        await deps.health_checks.save(seen)
-        return await _tell(deps, {**known, **seen})
-    except mongo.FAILURES:
-        for name, one in found.items():
-            if one.error is not None:
-                logger.error("health check failed", name=name, error=one.error)
-        raise
+        async with asyncio.timeout(STORED_S):
+            return await asked
+    except TimeoutError as e:
+        raise MongoAway(f"no answer in {STORED_S:g} s") from e
+    except mongo.FAILURES as e:
+        raise MongoAway(redact(in_words(e, deps))[:LONGEST_ERROR]) from e
+
+
+async def _nothing() -> dict[str, Found]:
+    return {}
 
 
 def notice_key(name: str) -> str:
@@ -85,7 +93,6 @@ async def _look(deps: Deps) -> dict[str, Found]:
     monitor = deps.settings.monitor
     probes: dict[str, tuple[Probe, float]] = {
         "redis": (partial(_redis, deps), SERVER_ANSWERS_S),
-        MONGODB: (partial(_mongo, deps), SERVER_ANSWERS_S),
     }
     for url in monitor.health_urls:
         probes[f"url:{url.name}"] = partial(_url, url, monitor.health_timeout_seconds), ENOUGH_S

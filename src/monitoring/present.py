@@ -17,10 +17,12 @@ from typing import Any
 from loguru import logger
 
 from .. import __version__
+from ..alerts.notices import close_notice
 from ..clients import mongo
 from ..deps import Deps
 from ..engine import metrics
 from ..engine.upkeep import kept_up
+from .agents import notice_key
 
 GOODBYE_S = 5.0  # a process that ends waits no longer for MongoDB
 _STARTED = time.monotonic()
@@ -35,14 +37,15 @@ def usual_name(deps: Deps) -> str:
 @asynccontextmanager
 async def present(deps: Deps, worker_name: str) -> AsyncIterator[None]:
     """This worker is there inside, and says goodbye on leaving, so that a deploy is no alert. MongoDB may be away."""
-    loop = asyncio.create_task(kept_up(partial(_keep_checking_in, deps, worker_name)))
+    leaving = asyncio.Event()
+    loop = asyncio.create_task(kept_up(partial(_keep_checking_in, deps, worker_name, leaving)))
     try:
         yield
     finally:
-        loop.cancel()
-        await asyncio.gather(loop, return_exceptions=True)
+        leaving.set()
         with suppress(TimeoutError, *mongo.FAILURES):
             async with asyncio.timeout(GOODBYE_S):
+                await loop  # not cut off: a check-in that is under way would come after the goodbye
                 await worker_check_out(deps, worker_name)
 
 
@@ -57,13 +60,52 @@ async def worker_check_out(deps: Deps, worker_name: str) -> None:
     await deps.agents.check_out(worker_name, datetime.fromtimestamp(deps.now(), UTC))
 
 
-async def _keep_checking_in(deps: Deps, worker_name: str) -> None:
-    while True:
+async def take_over(deps: Deps, worker_name: str) -> str | None:
+    """A worker of this machine that died without a goodbye has its successor in this one: nobody is to look for it.
+
+    One at most, so where two died and one came back an alert tells of the other. Returns its name. Safe to repeat.
+    """
+    family, _, _ = worker_name.rpartition(":")
+    for other in await deps.agents.all():
+        if other.kind != "worker" or other.agent_id == worker_name or other.has_left:
+            continue
+        if other.agent_id.rpartition(":")[0] != family or _lives(other.system_info.get("pid")):
+            continue
+        if await deps.agents.give_way(other.agent_id, datetime.fromtimestamp(deps.now(), UTC)):
+            logger.info("taking the place of a worker that died", worker=other.agent_id)
+            await close_notice(deps, notice_key(other.agent_id))
+            return other.agent_id
+    return None
+
+
+async def _keep_checking_in(deps: Deps, worker_name: str, leaving: asyncio.Event) -> None:
+    monitor, is_new = deps.settings.monitor, True
+    # one that is lost is not yet an alert, whatever is set
+    every_s = min(monitor.worker_check_in_seconds, monitor.agent_offline_seconds / 3)
+    while not leaving.is_set():
         try:
             await worker_check_in(deps, worker_name)
+            if is_new:
+                await take_over(deps, worker_name)
+                is_new = False
         except mongo.FAILURES as e:
             logger.warning("worker did not check in", error=type(e).__name__)
-        await asyncio.sleep(deps.settings.monitor.worker_check_in_seconds)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(every_s):
+                await leaving.wait()
+
+
+def _lives(pid: object) -> bool:
+    """Whether a process of this machine is one of ours still; true where nobody can tell."""
+    if not isinstance(pid, int) or pid <= 0:
+        return True
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, PermissionError):  # what is another user's is no worker of this service
+        return False
+    except OverflowError:
+        return True
+    return True
 
 
 def _about_us(deps: Deps) -> dict[str, Any]:

@@ -12,14 +12,17 @@ from ..alerts.notices import tell
 from ..alerts.outgoing import IN_APP
 from ..deps import Deps
 from ..errors import Misuse
+from ..rules.intervals import subtract
 from ..rules.policy import Policy, applies
 from ..rules.response_text import report_text
 from ..rules.response_times import Follower, Row, Wait, report_of
 from ..rules.waiting import Episode, Said
 from ..store.reply_policies import PolicyBook
+from ..sync.conversations import NAME as CONVERSATIONS
 
 KIND = "response_times"
 BATCH = 2_000  # messages, at least
+LATE_S = 900  # what changed a moment ago is being read
 
 
 def day_of(text: str | None, now: float, zone: ZoneInfo) -> date:
@@ -37,6 +40,12 @@ def bounds(first: date, last: date, zone: ZoneInfo) -> tuple[int, int]:
     ends = (first, last + timedelta(days=1))
     since, until = (int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) for day in ends)
     return since, until
+
+
+async def lacking(deps: Deps, page_ids: Sequence[str], since: int, until: int) -> list[str]:
+    """Pages of which not everything that was said in [since, until), as far as that is over, has been read."""
+    until = min(until, int(deps.now()) - LATE_S)
+    return [page_id for page_id in page_ids if not await _is_whole(deps, page_id, since, until)]
 
 
 async def report_day(deps: Deps, day: date) -> dict[str, list[Row]]:
@@ -62,19 +71,33 @@ async def policies(deps: Deps) -> PolicyBook:
     return await deps.policies.load(deps.settings.alerts.policy(deps.settings.service.zone))
 
 
-async def send_report(deps: Deps, day: date, pages: Mapping[str, Sequence[Row]]) -> int:
-    """Tell MONITOR_REPORT_TO, or else ALERT_OPERATIONS_TO; returns how many are told. Once a day and address."""
+async def send_report(deps: Deps, day: date, pages: Mapping[str, Sequence[Row]], lacking: Sequence[str]) -> int:
+    """Tell MONITOR_REPORT_TO, or else ALERT_OPERATIONS_TO; returns how many are told. Once a day and address.
+
+    `lacking`: pages whose numbers are not the last word. A day without a customer is not told.
+    """
+    if not any(pages.values()):
+        return 0
     book = await policies(deps)
     is_business = any(not book.of(page_id).calendar.is_always_open for page_id in pages)
     names = {page_id: await deps.pages.name(page_id) or page_id for page_id in pages}
     language = deps.settings.alerts.language
     title, text = report_text(
-        day.isoformat(), pages, names, await deps.staff.names(), language, is_business=is_business
+        day.isoformat(), pages, names, await deps.staff.names(), language, is_business=is_business, lacking=lacking
     )
     to = deps.settings.monitor.report_to or deps.settings.alerts.operations_to
     for address in to or (IN_APP,):
         await tell(deps, address, note_id=f"{KIND}:{day.isoformat()}", title=title, text=text)
     return len(to)
+
+
+async def _is_whole(deps: Deps, page_id: str, since: int, until: int) -> bool:
+    state = await deps.sync_states.load(CONVERSATIONS, page_id)
+    if state.mark is None or state.mark < until - 1:
+        return False
+    # what was said then shows at the second its conversation last changed, which may be any later one
+    is_read = not subtract([(since, state.mark)], state.covered)
+    return is_read and not await deps.reports.has_unread(page_id, since, int(deps.now()) - LATE_S)
 
 
 async def _waits(deps: Deps, page_id: str, since: int, until: int, policy: Policy) -> AsyncIterator[Wait]:

@@ -4,9 +4,10 @@ An instant counts where the clock on the wall of the zone shows a time within a 
 the clocks go forward the hour that is left out does not count, and on the night they go back the hour that comes twice
 counts twice. A shift belongs to the day it begins on, also where it ends after midnight.
 
-As text: hours `mon-fri 08:00-12:00 13:00-17:30; sat 08:00-12:00` (Vietnamese: `t2-t6 ...; t7 ...; cn ...`), `24/7` or
-nothing for all hours; closed days `2027-02-05..2027-02-11 Tet`, `2027-04-30`, `09-02` (each year), and the words of
-`holidays.py`; days with hours of their own `2027-02-13 09:00-12:00`. What stands behind a closed date is a note.
+As text: hours `mon-fri 08:00-12:00 13:00-17:30; sat 08:00-12:00` (Vietnamese: `t2-t6 ...; t7 ...; cn ...`), every day
+`08:00-22:00`, `24/7` or nothing for all hours; closed days `2027-02-05..2027-02-11 Tet`, `2027-04-30`, `09-02` (each
+year), and the words of `holidays.py`; days with hours of their own `2027-02-13 09:00-12:00`. What follows a closed date
+is a note.
 """
 
 import math
@@ -31,7 +32,10 @@ ALWAYS: Shifts = ((0, DAY_MIN),)
 
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _VIETNAMESE = ("t2", "t3", "t4", "t5", "t6", "t7", "cn")
-_SHIFT = re.compile(r"(\d{1,2}):(\d{2})\s*-\s*(\d{1,2}):(\d{2})")
+_CLOSED = ("closed", "off", "nghỉ")
+_BETWEEN = re.compile(r"[\s,;]+")
+_DASH = re.compile(r"\s*[-–—]\s*")
+_SHIFT = re.compile(r"(\d{1,2}):(\d{2})-(\d{1,2}):(\d{2})")
 _DATE = re.compile(r"(\d{4}-\d{2}-\d{2})(?:\s*\.\.\s*(\d{4}-\d{2}-\d{2}))?(?:\s+(.*))?")
 _YEARLY = re.compile(r"(\d{2})-(\d{2})(?:\s+.*)?")
 
@@ -164,7 +168,7 @@ def _merged(intervals: Iterable[tuple[float, float]]) -> list[tuple[float, float
 def week_of(hours: str) -> tuple[Shifts, ...]:
     """The shifts of a week as people write them: days, then their shifts, or `closed`; shifts without days are daily.
 
-    A day that stands in several places has what is said last of it (`08:00-22:00; sun 09:00-12:00`), but where the same
+    A day that stands in several places has what is said of it last (`08:00-22:00; sun 09:00-12:00`), but where the same
     days stand twice both count. Raises ValueError with a sentence that says how to write it.
     """
     text = _DASH.sub("-", hours.strip().lower())
@@ -172,27 +176,34 @@ def week_of(hours: str) -> tuple[Shifts, ...]:
         return (ALWAYS,) * 7
     week: list[Shifts] = [()] * 7
     known: set[tuple[int, ...]] = set()
-    for days, shifts in _said(text.replace("24:00-", "00:00-")):
+    for days, tokens in _said(text):
+        shifts = () if tokens[0] in _CLOSED and len(tokens) == 1 else shifts_of(" ".join(tokens))
         for number in days:
             week[number] = _merged_shifts((*(week[number] if days in known else ()), *shifts))
         known.add(days)
     return tuple(week)
 
 
-def _said(text: str) -> Iterator[tuple[tuple[int, ...], Shifts]]:
-    """Days and their shifts, in the order they stand in."""
-    for match in _GROUP.finditer(text):
-        days = tuple(sorted({day for part in _PARTS.split(match["days"]) if part for day in _weekdays(part)}))
-        shifts = match["shifts"].strip(" ,;\t\n")
-        if not shifts:
-            raise ValueError(f"{match['days'].strip()!r} has no hours: write {HOURS}, or closed behind a day")
-        is_closed = shifts in _CLOSED
-        yield days or tuple(range(7)), () if is_closed else shifts_of(shifts.replace(";", " "))
+def _said(text: str) -> list[tuple[tuple[int, ...], list[str]]]:
+    """Weekdays, and what is said of them word by word, in the order they stand in."""
+    groups: list[tuple[list[int], list[str]]] = []
+    for token in filter(None, _BETWEEN.split(text)):
+        is_day = not token[0].isdigit() and token not in _CLOSED
+        if not groups or (is_day and groups[-1][1]):
+            groups.append(([], []))
+        if is_day:
+            groups[-1][0].extend(_weekdays(token))
+        else:
+            groups[-1][1].append(token)
+    if not all(tokens for _, tokens in groups):
+        raise ValueError(f"{text!r} names days without hours: write mon-fri 08:00-12:00 13:00-17:30, or sun closed")
+    return [(tuple(sorted(set(days))) or tuple(range(7)), tokens) for days, tokens in groups]
 
 
 def shifts_of(text: str) -> Shifts:
     """`08:00-12:00 13:00-17:30`. Raises ValueError with a sentence that says how to write shifts."""
     shifts: list[Shift] = []
+    text = _DASH.sub("-", text)
     rest = _SHIFT.sub("", text).replace(",", " ").strip()
     for match in _SHIFT.finditer(text):
         hour, minute, end_hour, end_minute = (int(part) for part in match.groups())
@@ -235,15 +246,13 @@ def days_of(
 
 
 def _weekdays(text: str) -> list[int]:
+    """`mon`, `fri-mon`, `daily`."""
     if text in ("daily", "all"):
         return list(range(7))
-    found: list[int] = []
-    for part in text.split(","):
-        first, dash, last = part.partition("-")
-        begin = _weekday(first)
-        end = _weekday(last) if dash else begin
-        found += [(begin + step) % 7 for step in range((end - begin) % 7 + 1)]
-    return found
+    first, dash, last = text.partition("-")
+    begin = _weekday(first)
+    end = _weekday(last) if dash else begin
+    return [(begin + step) % 7 for step in range((end - begin) % 7 + 1)]
 
 
 def _weekday(text: str) -> int:

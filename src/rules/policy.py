@@ -18,6 +18,7 @@ from .calendar import Calendar, week_of
 ASSIGNEE: Final = "assignee"  # whoever the conversation is assigned to
 SEVERITIES: Final = ("info", "warning", "high", "critical")
 LANGUAGES: Final = ("vi", "en")
+USUAL: Final = ("warn", "breach", "escalate")  # how the names of the usual steps begin
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from .calendar import Calendar, days_of, week_of
-from .policy import ASSIGNEE, LANGUAGES, SEVERITIES, Policy, Step, told_outside, usual_steps
+from .policy import ASSIGNEE, LANGUAGES, SEVERITIES, USUAL, Policy, Step, told_outside, usual_steps
 from .recipients import recipient_of
 
 MOST_STEPS, LONGEST_MIN = 10, 60 * 24 * 30
@@ -98,11 +98,13 @@ class _Reader:
     def steps(self, base: Policy, threshold_minutes: float) -> tuple[Step, ...]:
         if self._document.get("steps") is not None:
             return self._own_steps(self._document["steps"], threshold_minutes)
-        names = ("thresholdMinutes", "warnMinutes", "escalateMinutes", "to", "warnTo", "escalateTo")
+        names = ["warnMinutes", "escalateMinutes", "to", "warnTo", "escalateTo"]
+        if all(step.name.split(" ")[0] in USUAL for step in base.steps):
+            names.append("thresholdMinutes")  # half of it is the earliest of warnings
         if not any(self._document.get(name) is not None for name in names):
             return base.steps
         known = {step.name.split(" ")[0]: step for step in reversed(base.steps)}
-        warn, breach, escalate = (known.get(name) for name in ("warn", "breach", "escalate"))
+        warn, breach, escalate = (known.get(name) for name in USUAL)
         later = self._document.get("escalateMinutes")
         if later is None:
             later = [step.offset_s / 60 for step in base.steps if step.name.startswith("escalate")]
@@ -110,10 +112,10 @@ class _Reader:
         if not isinstance(minutes, list) or not all(_is_minutes(each) for each in minutes):
             self._fault("escalateMinutes", "is to be a number of minutes after the threshold, or a list of them")
             minutes = []
-        to = self._own_or("to", tuple(each for each in breach.to if each != ASSIGNEE) if breach else ())
-        escalate_to = self._own_or("escalateTo", ())
-        if not escalate_to and escalate is not None and self._document.get("to") is None:
-            escalate_to = escalate.to
+        group = tuple(each for each in breach.to if each != ASSIGNEE) if breach else ()
+        to = self._own_or("to", group)
+        # whoever the shop names for escalations is told of this page's too; where it names nobody, they follow `to`
+        escalate_to = self._own_or("escalateTo", escalate.to if escalate and escalate.to != group else ())
         return usual_steps(
             threshold_minutes=threshold_minutes,
             warn_minutes=self.number("warnMinutes", -warn.offset_s / 60 if warn else 0.0, least=0),

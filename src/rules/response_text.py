@@ -18,6 +18,7 @@ VI: Final = {
     "staff_rest": "... và {count} nhân viên khác",
     "none": "Không có khách nào nhắn tin.",
     "business": "Tính theo giờ làm việc.",
+    "lacking": "Chưa đọc hết dữ liệu của: {pages}",
 }
 EN: Final = {
     "title": "Response times of {day}",
@@ -29,6 +30,7 @@ EN: Final = {
     "staff_rest": "... and {count} more of the staff",
     "none": "No customer wrote.",
     "business": "Business time only.",
+    "lacking": "Not everything has been read yet of {pages}",
 }
 
 
@@ -40,10 +42,11 @@ def report_text(
     language: str,
     *,
     is_business: bool = False,
+    lacking: Sequence[str] = (),
 ) -> tuple[str, str]:
     """(title, text). `pages`: the rows of the day by page. The page with most unanswered customers comes first.
 
-    `is_business`: the times shown are business time.
+    `is_business`: the times shown are business time. `lacking`: pages of which not everything has been read.
     """
     words = EN if language == "en" else VI
     of_pages = {page_id: rows[0] for page_id, rows in pages.items() if rows}
@@ -58,6 +61,9 @@ def report_text(
         lines.append(words["none"])
     elif is_business:
         lines.append(words["business"])
+    if lacking:
+        shown = ", ".join(page_names.get(page_id) or page_id for page_id in lacking[:MOST_PAGES])
+        lines.append(words["lacking"].format_map({"pages": shown}))
     return words["title"].replace("{day}", day), "\n".join(lines)
 
 

@@ -92,7 +92,7 @@ class Follower:
             self.open.setdefault(conversation_id, Episode(said.message_id, said.at_us))
 
 
-def report_of(waits: Iterable[Wait], *, by_day: bool = True) -> list[Row]:
+def report_of(waits: Iterable[Wait]) -> list[Row]:
     """The rows of one page: each day with the page before its staff, who answered most first; then all days together.
 
     A single day is its own total. Without waits there is no row.
@@ -100,10 +100,9 @@ def report_of(waits: Iterable[Wait], *, by_day: bool = True) -> list[Row]:
     known = list(waits)
     days = sorted({wait.day for wait in known})
     rows: list[Row] = []
-    if by_day:
-        for day in days:
-            rows += _rows(day, [wait for wait in known if wait.day == day])
-    if known and (not by_day or len(days) > 1):
+    for day in days:
+        rows += _rows(day, [wait for wait in known if wait.day == day])
+    if len(days) > 1:
         rows += _rows(None, known)
     return rows
 

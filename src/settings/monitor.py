@@ -39,6 +39,6 @@ class MonitorSettings(Group, env_prefix="MONITOR_"):
     health_urls: Annotated[tuple[HealthUrl, ...], NoDecode, BeforeValidator(_urls)] = ()
     health_failures: int = Field(3, ge=1)  # in a row, before it is told
     health_recoveries: int = Field(1, ge=1)  # in a row, before the end is told
-    health_timeout_seconds: float = Field(10, gt=0, le=30)  # of one check
+    health_timeout_seconds: float = Field(10, gt=0, le=20)  # of one check
     # who gets the daily report of response times; none: those of ALERT_OPERATIONS_TO
     report_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(split), AfterValidator(_addresses)] = ()

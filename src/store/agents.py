@@ -12,6 +12,7 @@ from pymongo import ASCENDING, IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from ..clients.mongo import Database, Document
+from ..rules.times import EPOCH
 
 Kind = Literal["agent", "worker"]
 
@@ -91,10 +92,16 @@ class Agents:
         gone = {"$set": {"status": "offline", "checkedOutAt": at}}
         return bool((await self._collection.update_one({"agentId": agent_id}, gone)).matched_count)
 
+    async def give_way(self, agent_id: str, at: datetime) -> bool:
+        """It will not come back, for another one stands in its place. Returns whether it was still waited for."""
+        gone = {"$set": {"status": "offline", "checkedOutAt": at}}
+        waited_for = {"agentId": agent_id, "checkedOutAt": None}
+        return bool((await self._collection.update_one(waited_for, gone)).modified_count)
+
     async def remove(self, agent_id: str) -> bool:
         """It is not expected any more, until it checks in again. Returns whether it was."""
         gone = {"$set": {"status": "offline", "isRemoved": True}}
-        expected = {"agentId": agent_id, "isRemoved": False}
+        expected = {"agentId": agent_id, "isRemoved": {"$ne": True}}
         return bool((await self._collection.update_one(expected, gone)).matched_count)
 
     async def turn_offline(self, silent_since: datetime) -> int:
@@ -104,7 +111,7 @@ class Agents:
 
     async def all(self, *, with_removed: bool = False) -> list[Agent]:
         """Every one by its name."""
-        query: Document = {} if with_removed else {"isRemoved": False}
+        query: Document = {} if with_removed else {"isRemoved": {"$ne": True}}
         return [_agent(document) async for document in self._collection.find(query).sort("agentId", ASCENDING)]
 
     async def forget(self, agent_ids: Sequence[str]) -> None:
@@ -113,14 +120,16 @@ class Agents:
 
 
 def _agent(document: Document) -> Agent:
+    """Agents of the shop may write here themselves: what they leave out is nothing."""
+    last = document.get("lastCheckInAt")
     return Agent(
         agent_id=document["agentId"],
-        kind=document["kind"],
-        is_online=document["status"] == "online",
-        last_check_in_at=document["lastCheckInAt"].astimezone(UTC),
-        system_info=document["systemInfo"],
-        metrics=document["metrics"],
-        job_status=tuple(document["jobStatus"]),
-        has_left=document["checkedOutAt"] is not None,
-        is_removed=document["isRemoved"],
+        kind="worker" if document.get("kind") == "worker" else "agent",
+        is_online=document.get("status") == "online",
+        last_check_in_at=last.astimezone(UTC) if isinstance(last, datetime) else EPOCH,
+        system_info=document.get("systemInfo") or {},
+        metrics=document.get("metrics") or {},
+        job_status=tuple(document.get("jobStatus") or ()),
+        has_left=document.get("checkedOutAt") is not None,
+        is_removed=document.get("isRemoved") is True,
     )

@@ -17,6 +17,15 @@ from ..rules.waiting import Standing
 from .rows import RowStore
 
 NO_PLAN: Document = {"nextStepAt": "", "policyVersion": ""}
+_DUE = "messages_due"  # of few among hundreds of thousands: not left to the planner, which may think of other days
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """What an unfinished reading left: all messages up to stamp `newest` but those older than the `skip` newest."""
+
+    newest: int
+    skip: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +34,8 @@ class Unread:
 
     conversation_id: str
     stamp: int
-    through: int | None
+    through: int | None = None
+    rest: Rest | None = None
 
 
 class _Rows(RowStore):
@@ -38,7 +48,8 @@ class _Rows(RowStore):
     async def forget_missing(self, page_id: str, sweep_started_at: datetime, now: datetime) -> tuple[int, int]:
         """As `RowStore.forget_missing`."""
         marked = await super().forget_missing(page_id, sweep_started_at, now)
-        gone = {"pageId": page_id, "deletedAt": {"$ne": None}, "messagesStamp": {"$ne": None}}
+        left = [{"messagesStamp": {"$ne": None}}, {"awaitingReplySince": {"$ne": None}}]
+        gone = {"pageId": page_id, "deletedAt": {"$ne": None}, "$or": left}
         await self._conversations.update_many(gone, {"$set": nobody_waits(), "$unset": NO_PLAN})
         return marked
 
@@ -54,8 +65,12 @@ class Conversations:
         """Create what is missing."""
         await self.rows.ensure_indexes()
         due = [("pageId", ASCENDING), ("updatedAt", DESCENDING)]
+        told = [("openAlertId", ASCENDING)]
         await self._collection.create_indexes(
-            [IndexModel(due, partialFilterExpression={"messagesDue": True}, name="messages_due")]
+            [
+                IndexModel(due, partialFilterExpression={"messagesDue": True}, name=_DUE),
+                IndexModel(told, partialFilterExpression={"openAlertId": {"$exists": True}}, name="open_alert"),
+            ]
         )
 
     async def mark_changed(self, conversation_ids: Sequence[str]) -> None:
@@ -70,28 +85,33 @@ class Conversations:
         query["deletedAt"] = None
         if newer_than is not None:
             query["updatedAt"] = {"$gte": newer_than}
-        fields = {"conversationId": 1, "stamp": 1, "messagesThrough": 1}
-        found = self._collection.find(query, fields).sort("updatedAt", DESCENDING).limit(most)
-        return [
-            Unread(document["conversationId"], document.get("stamp") or 0, document.get("messagesThrough"))
-            async for document in found
-        ]
+        fields = {"conversationId": 1, "stamp": 1, "messagesThrough": 1, "messagesRest": 1}
+        found = self._collection.find(query, fields).sort("updatedAt", DESCENDING).hint(_DUE).limit(most)
+        return [_unread(document) async for document in found]
 
     async def count_unread(self, page_id: str) -> int:
         """How many conversations of a page have messages to be read."""
-        return int(await self._collection.count_documents({"pageId": page_id, "messagesDue": True}))
+        return int(await self._collection.count_documents({"pageId": page_id, "messagesDue": True}, hint=_DUE))
 
     async def have_read(self, unread: Unread, newest: int | None) -> None:
-        """All its messages are stored, up to `newest`; should it have changed meanwhile it is to be read once more."""
-        one = {"conversationId": unread.conversation_id}
+        """All its messages are stored, up to `newest`; should it have changed meanwhile it is to be read once more.
+
+        One that is gone by now stays unread: its messages are to be looked at should it come back.
+        """
+        one = {"conversationId": unread.conversation_id, "deletedAt": None}
         read: Document = {
-            "$set": {"messagesStamp": unread.stamp},
-            "$unset": {"messagesNotBefore": "", "readFailures": ""},
+            "$max": {"messagesStamp": unread.stamp},
+            "$unset": {"messagesNotBefore": "", "readFailures": "", "messagesRest": ""},
         }
         if newest is not None:
-            read["$max"] = {"messagesThrough": newest}
+            read["$max"]["messagesThrough"] = newest
         await self._collection.update_one(one, read)
         await self._collection.update_one({**one, "stamp": unread.stamp}, {"$set": {"messagesDue": False}})
+
+    async def have_begun(self, unread: Unread, rest: Rest) -> None:
+        """It is read but for the `rest`: the next reading goes on there."""
+        kept = {"messagesRest": {"newest": rest.newest, "skip": rest.skip}}
+        await self._collection.update_one({"conversationId": unread.conversation_id}, {"$set": kept})
 
     async def could_not_read(self, unread: Unread) -> int:
         """Count it; returns how many times in a row it could not be read."""
@@ -119,9 +139,12 @@ class Conversations:
         return int(after["messageVersion"]) if after else None
 
     async def stand(self, conversation_id: str, version: int, standing: Standing) -> int | None:
-        """Store how things stand by the messages of this `version`; None when done, else the version there is now."""
+        """Store how things stand by the messages of this `version`; None when done, else the version there is now.
+
+        Of a conversation that is gone nothing is stored: it waits for nobody.
+        """
         fields = standing_fields(standing)
-        at = {"conversationId": conversation_id, "messageVersion": version}
+        at = {"conversationId": conversation_id, "messageVersion": version, "deletedAt": None}
         same_wait = {"awaitingMessageId": fields["awaitingMessageId"]}
         result = await self._collection.update_one({**at, **same_wait}, {"$set": fields})
         if not result.matched_count:
@@ -140,6 +163,16 @@ class Conversations:
     async def get(self, conversation_id: str) -> Document | None:
         """As stored."""
         return await self._collection.find_one({"conversationId": conversation_id})
+
+
+def _unread(document: Document) -> Unread:
+    rest = document.get("messagesRest")
+    return Unread(
+        conversation_id=document["conversationId"],
+        stamp=document.get("stamp") or 0,
+        through=document.get("messagesThrough"),
+        rest=Rest(rest["newest"], rest["skip"]) if rest else None,
+    )
 
 
 def nobody_waits() -> Document:

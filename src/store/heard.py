@@ -17,10 +17,8 @@ from ..clients.mongo import DUPLICATE, Collection, Database, Document
 from ..errors import Transient
 from ..rules.waiting import Standing, standing
 from .conversations import NO_PLAN, nobody_waits, standing_fields
-from .messages import SAID, said_of
+from .messages import AFTER_REPLY, SAID, said_of
 from .rows import RowStore, Stored
-
-_AFTER_REPLY = 5  # customer's messages; the first is wanted, and more than one only where times are equal
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +114,7 @@ class Heard:
             {"$project": {"conversationId": 1}},
             _lookup("reply", {"sender": "agent"}, DESCENDING, 1),
             _lookup("last", {}, DESCENDING, 1),
-            _lookup("waiting", since, ASCENDING, _AFTER_REPLY, let={"since": first_reply}),
+            _lookup("waiting", since, ASCENDING, AFTER_REPLY, let={"since": first_reply}),
         ]
         found = {}
         async for each in self._conversations.aggregate(stages):

@@ -7,6 +7,7 @@ from ..rules.waiting import Said
 from .rows import RowStore
 
 SAID: Document = {"messageId": 1, "stamp": 1, "sender": 1, "staffId": 1}
+AFTER_REPLY = 5  # of the customer; the first is wanted, and more than one only where times are equal
 
 
 class Messages:
@@ -22,16 +23,20 @@ class Messages:
         by_thread = [("conversationId", ASCENDING), ("stamp", DESCENDING), ("messageId", DESCENDING)]
         await self._collection.create_indexes([IndexModel(by_thread)])
 
-    async def since_last_reply(self, conversation_id: str) -> list[Said]:
-        """What was said from the last human answer on, newest first; everything where nobody ever answered."""
-        query = {"conversationId": conversation_id, "isRemoved": {"$ne": True}}
-        found = self._collection.find(query, SAID).sort([("stamp", DESCENDING), ("messageId", DESCENDING)])
-        said: list[Said] = []
-        async for document in found.batch_size(100):
-            said.append(said_of(document))
-            if said[-1].sender == "agent":
-                break
-        return said
+    async def deciding(self, conversation_id: str) -> list[Said]:
+        """The few messages by which a conversation stands as it does by all of them, removed ones left out.
+
+        The last answer of a human, what the customer said first after it, and the last message of all.
+        """
+        alive = {"conversationId": conversation_id, "isRemoved": {"$ne": True}}
+        newest = [("stamp", DESCENDING), ("messageId", DESCENDING)]
+        last = await self._collection.find_one(alive, SAID, sort=newest)
+        reply = await self._collection.find_one({**alive, "sender": "agent"}, SAID, sort=newest)
+        query: Document = {**alive, "sender": "customer", **({"stamp": {"$gte": reply["stamp"]}} if reply else {})}
+        oldest = [("stamp", ASCENDING), ("messageId", ASCENDING)]
+        said = [each async for each in self._collection.find(query, SAID).sort(oldest).limit(AFTER_REPLY)]
+        found = {each["messageId"]: said_of(each) for each in (*said, reply, last) if each}
+        return list(found.values())
 
 
 def said_of(document: Document) -> Said:

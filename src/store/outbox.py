@@ -17,7 +17,7 @@ from pymongo import ASCENDING, IndexModel
 from ..clients.mongo import Database, Document, insert
 
 KEPT = timedelta(days=100)  # longer than an alert is: the row is what keeps a step from being told twice
-HELD_S = 90.0  # a message whose sender died is taken up by another after this long
+HELD_S = 150.0  # a message whose sender died is taken up by another after this long
 MOST_ITEMS = 1_000  # of one message
 UNFINISHED = ("open", "sending")
 

@@ -111,6 +111,11 @@ class ResponseReports:
             if is_left_out(document.get("type"), document.get("tags") or (), document.get("tagNames") or ())
         }
 
+    async def has_unread(self, page_id: str, since: int, until: int) -> bool:
+        """Whether messages of a conversation that last changed in the stretch are still to be read."""
+        due = {"pageId": page_id, "messagesDue": True, "updatedAt": {"$gte": since, "$lt": until}}
+        return await self._conversations.find_one(due, {"_id": 1}) is not None
+
     async def save(self, kind: str, day: str, page_id: str, rows: Sequence[Document], **facts: Any) -> None:
         """Put a day's report in the place of the one there is. Safe to repeat."""
         identity = {"kind": kind, "day": day, "pageId": page_id}

@@ -4,7 +4,7 @@
 which policy. Whoever changes the wait takes both away, so a plan is never older than what it is about.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,15 +106,15 @@ class Waiting:
         if writes:
             await self._collection.bulk_write(writes, ordered=False)
 
-    async def postpone(self, alert_id: str, until: float) -> None:
-        """The conversation this alert is open for is looked at again then, not sooner."""
-        query = {"openAlertId": alert_id, "nextStepAt": {"$gt": 0, "$lt": until}}
+    async def postpone(self, conversation_id: str, until: float) -> None:
+        """Look at this conversation again then, not sooner."""
+        query = {"conversationId": conversation_id, "nextStepAt": {"$gt": 0, "$lt": until}}
         await self._collection.update_many(query, {"$set": {"nextStepAt": until}})
 
-    async def forget_alerts(self, alert_ids: Sequence[str]) -> None:
-        """These are over: what a conversation has open is no longer one of them."""
-        query = {"openAlertId": {"$in": list(alert_ids)}}
-        if alert_ids:
+    async def forget_alerts(self, over: Mapping[str, str]) -> None:
+        """These alerts are over (alert id -> conversation id): no conversation has one of them open any more."""
+        query = {"conversationId": {"$in": list(over.values())}, "openAlertId": {"$in": list(over)}}
+        if over:
             await self._collection.update_many(query, {"$unset": {"openAlertId": ""}})
 
     async def count(self, page_id: str) -> int:

@@ -1,6 +1,7 @@
 """Reads the messages of conversations that changed: the last changed first, a few side by side.
 
 A conversation's mark (`messagesStamp`) is set after its messages are stored, so a crash between leaves it to be read.
+Of a long one, how far its reading came is kept now and then: it goes on there, after what is new was read.
 """
 
 import asyncio
@@ -8,23 +9,27 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..clients.pancake.client import MESSAGES_PER_CALL, PancakeClient
+from ..clients.pancake.client import MESSAGES_PER_CALL, Listing, PancakeClient
 from ..errors import PageUnavailable, Permanent, RateLimited, ServiceError, TokenRejected, Transient
-from ..store.conversations import Conversations, Unread
+from ..store.conversations import Conversations, Rest, Unread
 from ..store.dead_letters import DeadLetters
 from ..store.messages import Messages
-from .standing import keep, settle
+from .standing import Learned, keep, settle
 from .stream import RAW_KEPT
 
 NAME = "messages"
 AT_ONCE = 4
 BATCH = 50
 MOST_CALLS = 2_000  # for one conversation
+KEEP_EVERY = 20  # calls
 AGAIN = 3  # rows of the answer before that are asked for once more: one that was deleted meanwhile moves the others up
 LATE_US = 60_000_000  # a message may show so much later than its stamp
 OLD_SIZES = (20, 25)  # answers of older versions of the API: not a sign of the end
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 86_400.0
 PAGE_IS_DOWN = 3  # conversations in a row that cannot be read
+
+#: Told what was read so far.
+OnDrained = Callable[["Drained"], None]
 
 
 @dataclass(slots=True)
@@ -48,21 +53,45 @@ async def drain_messages(
     *,
     newer_than: int | None = None,
     stop: Callable[[], bool] = lambda: False,
+    on_progress: OnDrained | None = None,
 ) -> Drained:
     """Read what is due on the page, changed since `newer_than` where given, until done or told to stop.
 
     Safe to repeat, to kill and to run twice at once. A conversation that cannot be read is left for a while and stops
     no other; raises what says that the whole page cannot be read.
     """
-    drain = _Drain(client, conversations, messages, dead_letters, page_id)
+    drain = _Drain(client, conversations, messages, dead_letters, page_id, stop, on_progress)
+    most = BATCH
     while True:
-        due = await conversations.unread(page_id, client.server_now(), BATCH, newer_than=newer_than)
+        due = await conversations.unread(page_id, client.server_now(), most, newer_than=newer_than)
         waiting = [unread for unread in due if unread.conversation_id not in drain.met]
-        if not waiting:
+        if not waiting and len(due) < most:
             return drain.drained
-        if not await drain.read(waiting, stop):
+        if not waiting:
+            most *= 2  # all of these changed again while they were read
+        elif not await drain.read(waiting):
             drain.drained.is_complete = False
             return drain.drained
+
+
+@dataclass(slots=True)
+class _Reading:
+    """How far the reading of one conversation is. `rest`: what an earlier one left, until this one reaches it."""
+
+    rest: Rest | None
+    newest: int | None = None
+    skip: int = 0
+
+    def reach(self, newest: int) -> None:
+        """Everything before `newest` that the earlier reading had is stored: go on where it ended."""
+        if self.rest and newest < self.rest.newest - LATE_US:
+            self.skip, self.rest = max(self.skip, self.rest.skip), None
+
+    def left(self) -> Rest | None:
+        """What to go on with should it end here. Messages deleted meanwhile move the others up: so an answer less."""
+        if self.rest or self.newest is None:
+            return self.rest
+        return Rest(self.newest, max(self.skip - MESSAGES_PER_CALL, 0))
 
 
 class _Drain:
@@ -73,23 +102,25 @@ class _Drain:
         messages: Messages,
         dead_letters: DeadLetters,
         page_id: str,
+        stop: Callable[[], bool],
+        on_progress: OnDrained | None,
     ) -> None:
         self._client, self._conversations, self._messages = client, conversations, messages
         self._dead_letters, self._page_id = dead_letters, page_id
+        self._stop, self._on_progress = stop, on_progress
         self._failed_in_a_row = 0
         self.drained = Drained()
         #: changed again while they were read: theirs is the next drain
         self.met: set[str] = set()
 
-    async def read(self, waiting: list[Unread], stop: Callable[[], bool]) -> bool:
+    async def read(self, waiting: list[Unread]) -> bool:
         """Read these; returns False when told to stop. Raises the first error that concerns the page."""
         left = iter(waiting)
 
         async def reader() -> bool:
             for unread in left:
-                if stop():
+                if self._stop() or not await self._one(unread):
                     return False
-                await self._one(unread)
             return True
 
         try:
@@ -99,10 +130,12 @@ class _Drain:
             raise e.exceptions[0] from None
         return all(task.result() for task in tasks)
 
-    async def _one(self, unread: Unread) -> None:
+    async def _one(self, unread: Unread) -> bool:
+        """Read one; returns False when told to stop on the way."""
         self.met.add(unread.conversation_id)
+        reading = _Reading(unread.rest)
         try:
-            newest = await self._all(unread)
+            is_read = await self._all(unread, reading)
         except (TokenRejected, PageUnavailable, RateLimited):
             raise
         except (Transient, Permanent) as e:
@@ -110,35 +143,54 @@ class _Drain:
             self._failed_in_a_row += 1
             if isinstance(e, Transient) and self._failed_in_a_row >= PAGE_IS_DOWN:
                 raise
-            return
+            return True
         self._failed_in_a_row = 0
-        self.drained.conversations += 1
         await settle(self._conversations, self._messages, unread.conversation_id)
-        await self._conversations.have_read(unread, newest)
+        if not is_read:
+            await self._keep(unread, reading)
+            return False
+        await self._conversations.have_read(unread, reading.newest)
+        self.drained.conversations += 1
+        return True
 
-    async def _all(self, unread: Unread) -> int | None:
-        """Store every message that is not certainly stored; returns the newest stamp."""
+    async def _all(self, unread: Unread, reading: _Reading) -> bool:
+        """Store every message that is not certainly stored; returns False when told to stop on the way."""
         seen: set[str] = set()
-        newest: int | None = None
-        skip = 0
-        for _ in range(MOST_CALLS):
-            answer = await self._client.messages(self._page_id, unread.conversation_id, skip_newest=skip)
-            self.drained.calls += 1
-            learned = await keep(self._messages, self._page_id, unread.conversation_id, answer.rows, answer.asked_at)
-            self.drained.rows += len(answer.rows)
-            for raw, error in learned.bad:
-                await self._set_aside(unread.conversation_id, raw, error)
-            newest = max((stamp for stamp in (newest, *learned.stamps) if stamp is not None), default=None)
-            is_known = unread.through is not None and bool(learned.stamps)
-            if is_known and max(learned.stamps) < (unread.through or 0) - LATE_US:
+        for call in range(1, MOST_CALLS + 1):
+            answer = await self._client.messages(self._page_id, unread.conversation_id, skip_newest=reading.skip)
+            learned = await self._store(unread, answer)
+            reading.newest = max(
+                (stamp for stamp in (reading.newest, *learned.stamps) if stamp is not None), default=None
+            )
+            if unread.through is not None and learned.stamps and max(learned.stamps) < unread.through - LATE_US:
                 break  # all before the last complete read
             if len(answer.rows) < MESSAGES_PER_CALL and len(answer.rows) not in OLD_SIZES:
                 break
             if not set(learned.ids) - seen and len(learned.bad) < len(answer.rows):
                 break  # nothing new, however far we skip
             seen.update(learned.ids)
-            skip += max(len(answer.rows) - AGAIN, 1)
-        return newest
+            reading.skip += max(len(answer.rows) - AGAIN, 1)
+            if learned.stamps:
+                reading.reach(max(learned.stamps))
+            if self._stop():
+                return False
+            if call % KEEP_EVERY == 0:
+                await self._keep(unread, reading)
+        return True
+
+    async def _store(self, unread: Unread, answer: Listing) -> Learned:
+        learned = await keep(self._messages, self._page_id, unread.conversation_id, answer.rows, answer.asked_at)
+        for raw, error in learned.bad:
+            await self._set_aside(unread.conversation_id, raw, error)
+        self.drained.calls += 1
+        self.drained.rows += len(answer.rows)
+        if self._on_progress:
+            self._on_progress(self.drained)
+        return learned
+
+    async def _keep(self, unread: Unread, reading: _Reading) -> None:
+        if rest := reading.left():
+            await self._conversations.have_begun(unread, rest)
 
     async def _set_aside(self, conversation_id: str, raw: object, error: str) -> None:
         self.drained.set_aside += 1

@@ -68,7 +68,7 @@ async def settle(conversations: Conversations, messages: Messages, conversation_
     """
     version = await conversations.bump(conversation_id)
     while version is not None:
-        said = await messages.since_last_reply(conversation_id)
+        said = await messages.deciding(conversation_id)
         version = await conversations.stand(conversation_id, version, standing(said))
 
 

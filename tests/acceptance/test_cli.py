@@ -42,6 +42,21 @@ def test_sync_brings_everything_and_says_so(servers: Servers, env: dict[str, str
     assert doctor.stdout.count("history complete") == 2
 
 
+def test_sync_knows_every_stream(servers: Servers, env: dict[str, str]) -> None:
+    """Posts, and conversations with their messages and who waits in them."""
+    for stream in ("posts", "conversations"):
+        done = run([*COMMAND, "sync", stream, "--backfill"], env)
+        assert done.returncode == 0, done.stderr
+    with MongoClient[dict[str, Any]](servers.mongodb_uri) as client:
+        database = client[env["MONGODB_DATABASE"]]
+        found = list(database["conversations"].find())
+        assert len(found) == 140
+        assert database["posts"].count_documents({}) > 10
+        assert database["messages"].count_documents({}) > 140
+        assert {each["lastSender"] for each in found} <= {"customer", "agent", "bot", "system"}
+        assert any(each["awaitingReplySince"] for each in found)
+
+
 def test_run_prints_one_json_line(env: dict[str, str]) -> None:
     """`run` of a fan-out runs its children too and reports them in one line; a quiet pass costs one call a page."""
     assert json.loads(run([*COMMAND, "run", "sync_pages"], env).stdout)["new"] == 2
@@ -56,7 +71,7 @@ def test_run_prints_one_json_line(env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "changed", "code", "said"),
     [
-        (["run", "sync_nothing"], {}, 2, "there is no job 'sync_nothing'; there are deliver_webhook"),
+        (["run", "sync_nothing"], {}, 2, "there is no job 'sync_nothing'; there are check_agents"),
         (["run", "sync_page_customers"], {}, 2, "page_id: field required"),
         (["run", "sync_pages", "--arg", "x"], {}, 2, "write name=value"),
         (["run", "sync_pages", "--arg", "x=1"], {"REDIS_URL": "redis://127.0.0.1:1"}, 2, "x: extra inputs"),

@@ -120,7 +120,7 @@ def test_what_is_not_given_stays_and_what_is_unset_is_the_shops_again() -> None:
 @pytest.mark.usefixtures("documents")
 def test_what_is_set_for_all_counts_where_a_page_says_nothing() -> None:
     """And what is removed is the settings' again. Both may be repeated."""
-    lines("set", "--all", "--threshold", "60", "--language", "en")
+    lines("set", "--all", "--threshold", "60")
     lines("set", *PAGE, "--threshold", "10")
 
     def listed() -> dict[str, tuple[str, float]]:
@@ -187,3 +187,16 @@ def test_the_commands_as_a_person_calls_them(servers: Servers, database_name: st
     assert (done.returncode, json.loads(done.stdout)["hours"]) == (0, HOURS)
     shown = run([*COMMAND, "policy", "test", *PAGE, "--since", "2026-05-15 17:20"], env).stdout
     assert "Sat 2026-05-16 08:05" in shown
+
+
+def test_whoever_needs_an_address_is_named(documents: MongoClient[dict[str, Any]], database_name: str) -> None:
+    """`show` lists the page's staff with the ids that --staff takes."""
+    staff = documents[database_name]["staff"]
+    staff.insert_many(
+        {"userId": user, "pageId": "100", "name": name}
+        for user, name in (("u1", "An Invented"), ("u2", "Binh Invented"))
+    )
+    lines("set", *PAGE, "--staff", "u1=telegram:55")
+    shown = call("show", *PAGE).stdout
+    assert "u1 An Invented: telegram:55" in shown
+    assert "u2 Binh Invented: no address" in shown

@@ -45,6 +45,9 @@ class Post:
         self.sent.append((str(to), note))
         return f"id-{len(self.sent)}"
 
+    async def check(self) -> list[tuple[str, bool, str]]:
+        return []
+
     def to(self, address: str) -> list[Note]:
         return [note for to, note in self.sent if to == address]
 

@@ -1,8 +1,11 @@
 """Agents check in; who does not is told of once, whoever looks, whatever is killed, and once more when it is back."""
 
 import asyncio
+import os
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -11,9 +14,11 @@ from src.deps import Deps, open_deps
 from src.engine.inline import run_to_end
 from src.errors import Misuse
 from src.jobs import ALL_JOBS
+from src.monitoring import away
 from src.monitoring.agents import check_in, look_at_agents, notice_key, remove
-from src.monitoring.present import present, usual_name, worker_check_in, worker_check_out
-from src.settings import AlertSettings, Settings
+from src.monitoring.away import look_or_tell
+from src.monitoring.present import present, take_over, usual_name, worker_check_in, worker_check_out
+from src.settings import AlertSettings, MonitorSettings, Settings
 from tests.harness.alerts import START, Hands, Post
 
 pytestmark = pytest.mark.anyio
@@ -177,6 +182,47 @@ async def test_a_worker_that_ends_says_goodbye(room: Room) -> None:
     assert await room.after(600) == []
 
 
+async def test_a_worker_checks_in_often_enough_whatever_is_set(room: Room) -> None:
+    """One that is waited for no longer than its own check-ins take would be gone each minute."""
+    monitor = MonitorSettings(_env_file=None, agent_offline_seconds=0.03, worker_check_in_seconds=60)
+    deps = replace(room.deps, settings=room.deps.settings.replace(monitor=monitor))
+    signs: list[float] = []
+
+    def now() -> float:
+        signs.append(0.0)
+        return float(START)
+
+    async with present(replace(deps, now=now), "worker@host:1"):
+        while len(signs) < 3:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_worker_takes_the_place_of_one_that_died(room: Room) -> None:
+    """Of one only, of this machine only; one that lives keeps its own."""
+    ended = await asyncio.create_subprocess_exec("true")
+    await ended.wait()
+    for name, pid in (("w@a:1", ended.pid), ("w@a:2", ended.pid), ("w@a:3", os.getpid()), ("w@b:4", ended.pid)):
+        await worker_check_in(room.deps, name)
+        await room.deps.database["agents"].update_one({"agentId": name}, {"$set": {"systemInfo.pid": pid}})
+    await room.check_in("w@a:0", system_info={"pid": ended.pid})
+    took = await asyncio.gather(*(take_over(room.deps, f"w@a:{number}") for number in (8, 9)))
+    assert sorted(map(str, took)) == ["w@a:1", "w@a:2"]
+    assert await take_over(room.deps, "w@a:10") is None
+    for name, has_left in (("w@a:1", True), ("w@a:3", False), ("w@b:4", False), ("w@a:0", False)):
+        assert (await room.state(name))[0] is not has_left
+
+
+async def test_a_successor_ends_the_alert(room: Room) -> None:
+    """It took long to come: the worker is back, under another number."""
+    ended = await asyncio.create_subprocess_exec("true")
+    await ended.wait()
+    await worker_check_in(room.deps, "w@a:1")
+    await room.deps.database["agents"].update_one({}, {"$set": {"systemInfo.pid": ended.pid}})
+    assert await room.after(6) == ["🔔 Agent w@a:1 has been gone for 6 min"]
+    assert await take_over(room.deps, "w@a:2") == "w@a:1"
+    assert await room.after(1) == ["✅ Agent w@a:1 is back"]
+
+
 async def test_a_worker_that_died_is_told_of_and_forgotten_after_a_day(room: Room) -> None:
     """Its successor has another number; nobody is to clear away after it. An agent is waited for."""
     await worker_check_in(room.deps, "worker@host:1")
@@ -197,6 +243,23 @@ async def test_a_goodbye_after_an_alert_ends_it_quietly(room: Room) -> None:
     assert await room.deps.alerts.by_key([notice_key("worker@host:1")]) == {}
 
 
+async def test_a_worker_takes_the_place_of_one_that_died_here(room: Room) -> None:
+    """One for one: the alert about it ends, and one that nobody replaced is missed still. Who lives is left alone."""
+    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await ended.wait()
+    at = datetime.fromtimestamp(room.deps.now(), UTC)
+    for name, pid in (("w@host:1", ended.pid), ("w@host:2", ended.pid), ("w@host:3", os.getpid()), ("w@far:1", 1)):
+        await room.deps.agents.check_in(name, at, kind="worker", system_info={"pid": pid})
+    await room.after(6)
+    await worker_check_in(room.deps, "w@host:9")
+    assert await take_over(room.deps, "w@host:9") == "w@host:1"
+    missing = [agent.agent_id for agent in await room.deps.agents.all() if agent.is_missing]
+    assert missing == ["w@far:1", "w@host:2", "w@host:3"]
+    assert await room.after(1) == ["✅ Agent w@host:1 is back"]
+    assert await take_over(room.deps, "w@host:8") == "w@host:2"
+    assert await take_over(room.deps, "w@host:7") is None
+
+
 async def test_the_job_looks_and_has_the_staff_sampled(room: Room) -> None:
     """One sample a minute of every page that is synced."""
     await room.deps.pages.upsert_named(["100", "200"])
@@ -206,3 +269,15 @@ async def test_the_job_looks_and_has_the_staff_sampled(room: Room) -> None:
     assert (outcome, outcome.details["told"], outcome.details["pages"]) == ("checked", 1, 2)  # type: ignore[attr-defined]
     sampled = [arguments["page_id"] for name, arguments in room.hands.spawned if name == "sync_page_staff"]
     assert sampled == ["100", "200"]
+
+
+async def test_who_could_not_check_in_is_not_missed(room: Room) -> None:
+    """While MongoDB was away nobody could; after it they have as long as ever."""
+    await room.check_in("till-7")
+    await room.deps.redis.set(away.AWAY, 3)
+    assert await room.after(30) == []
+    assert await look_or_tell(room.deps)
+    assert await room.after(4) == []
+    assert 0 < await room.deps.redis.ttl(away.BACK) <= room.deps.settings.monitor.agent_offline_seconds
+    await room.deps.redis.delete(away.BACK)
+    assert await room.after(1) == ["🔔 Agent till-7 has been gone for 35 min"]

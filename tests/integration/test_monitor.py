@@ -307,18 +307,18 @@ async def test_a_message_whose_sender_died_is_taken_up_by_another(settings: Sett
         assert parcel is not None
         await watch.send()
         assert watch.post.to("telegram:-1") == []  # held by the one that lives, as far as anybody knows
-        watch.go_to(720)
+        watch.go_to(780)
         await watch.send()
         (note,) = watch.post.to("telegram:-1")
         assert (note.note_id, note.is_repeat) == ("msg_1", False)
-        watch.customer(725)
-        watch.go_to(1_340)
+        watch.customer(785)
+        watch.go_to(1_400)
         await watch.sync()
         await watch.look()
         again = await outbox.begin("telegram:-1", "msg_2", watch.deps.now())
         assert again is not None
         await outbox.sending(again, "...")
-        watch.go_to(1_440)
+        watch.go_to(1_560)
         await watch.send()
         assert [(note.note_id, note.is_repeat) for note in watch.post.to("telegram:-1")][1:] == [("msg_2", True)]
 

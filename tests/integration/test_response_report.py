@@ -11,9 +11,11 @@ import pytest
 
 from src.deps import Deps, open_deps
 from src.engine.inline import run_to_end
-from src.errors import Misuse
+from src.engine.letters import Call, current_call
+from src.errors import Misuse, Snooze
 from src.jobs import ALL_JOBS
 from src.monitoring.reports import bounds, day_of, page_report, policies
+from src.rules.coverage import Coverage
 from src.rules.response_times import Row, Wait, report_of
 from src.rules.waiting import Said, episodes
 from src.settings import AlertSettings, MonitorSettings, Settings
@@ -35,6 +37,10 @@ async def deps(settings: Settings) -> AsyncIterator[Deps]:
     )
     async with open_deps(settings) as opened:
         await opened.pages.upsert_named([PAGE, OTHER])
+        for page_id in (PAGE, OTHER):
+            await opened.sync_states.change(
+                "conversations", page_id, lambda _: Coverage(settled=((0, UNTIL + 27_000),))
+            )
         yield replace(opened, hands=Hands(), channels=Post(), now=lambda: UNTIL + 7.5 * 3600)  # type: ignore[arg-type]
 
 
@@ -192,6 +198,32 @@ async def test_the_job_stores_yesterday_and_sends_it_once(deps: Deps) -> None:
         "  median 5 min, 90% within 5 min, longest 5 min",
         "  • Lan: 1, median 5 min, longest 5 min",
     ]
+
+
+async def test_it_waits_for_what_is_not_read_yet(deps: Deps) -> None:
+    """On a new shop's first day, or after an outage; for two hours, then it says what is lacking."""
+    await store(deps, [message("a", 1, SINCE, "customer")])
+    await deps.sync_states.change("conversations", OTHER, lambda _: Coverage(settled=((0, SINCE), (UNTIL, UNTIL + 9))))
+    late = {"conversationId": "a", "pageId": PAGE, "updatedAt": SINCE, "messagesDue": True}
+    await deps.database["conversations"].insert_one(late)
+    token = current_call.set(Call("job", "reports", enqueued_at=deps.now() - 7_000))
+    with pytest.raises(Snooze, match="pages: 2"):
+        await ALL_JOBS["report_response_times"].run(deps)
+    await deps.database["conversations"].update_one({"conversationId": "a"}, {"$set": {"messagesDue": False}})
+    with pytest.raises(Snooze, match="pages: 1"):
+        await ALL_JOBS["report_response_times"].run(deps)
+    deps = replace(deps, now=lambda: UNTIL + 10 * 3600)
+    outcome: Any = await ALL_JOBS["report_response_times"].run(deps)
+    current_call.reset(token)
+    assert (outcome, outcome.details["told"]) == ("incomplete", 1)
+    item = await deps.database["alert_items"].find_one({"to": BOSS})
+    assert item is not None
+    assert item["facts"]["text"].splitlines()[-1] == f"Not everything has been read yet of {OTHER}"
+
+
+async def test_a_day_without_a_customer_is_not_told(deps: Deps) -> None:
+    outcome: Any = await ALL_JOBS["report_response_times"].run(deps)
+    assert (outcome, outcome.details["told"]) == ("reported", 0)
 
 
 async def test_a_day_that_is_asked_for_is_stored_and_not_sent(deps: Deps) -> None:

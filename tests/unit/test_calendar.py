@@ -4,12 +4,15 @@ import math
 import os
 import random
 from bisect import bisect_left
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from itertools import accumulate
 from types import MappingProxyType
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from src.rules.calendar import ALWAYS, Calendar, Shifts, days_of, shifts_of, week_of
 from src.rules.holidays import HUNG_KINGS, TET
@@ -176,13 +179,20 @@ def test_what_is_never_open_is_never_due() -> None:
         ("24/7", 3, ALWAYS),
         ("", 3, ALWAYS),
         ("sat 08:00-12:00; sat 11:00-13:00", 5, ((480, 780),)),
+        ("08:00-22:00; sun 09:00-12:00", 5, ((480, 1320),)),
+        ("08:00-22:00; sun 09:00-12:00", 6, ((540, 720),)),
+        ("T2 – T7 08:00 – 12:00, CN nghỉ", 5, ((480, 720),)),
+        ("; daily 08:00-22:00\nsun closed;", 6, ()),
+        ("mon, wed, fri 08:00-12:00, tue 09:00-10:00", 4, ((480, 720),)),
     ],
 )
 def test_hours_as_people_write_them(text: str, day: int, shifts: Shifts) -> None:
     assert week_of(text)[day] == shifts
 
 
-@pytest.mark.parametrize("text", ["mon", "someday 08:00-12:00", "mon 8-12", "mon 08:00-25:00", "mon 08:60-09:00", "8h"])
+@pytest.mark.parametrize(
+    "text", ["mon", "someday 08:00-12:00", "mon 8-12", "mon 08:00-25:00", "mon 08:60-09:00", "8h", "mon;"]
+)
 def test_hours_that_cannot_be_read_say_how_to_write_them(text: str) -> None:
     with pytest.raises(ValueError, match=r"write|of the form"):
         week_of(text)
@@ -192,6 +202,14 @@ def test_hours_that_cannot_be_read_say_how_to_write_them(text: str) -> None:
 def test_days_that_cannot_be_read_say_so(text: str) -> None:
     with pytest.raises(ValueError, match=r"write|no such day|follow|of the form"):
         days_of([text], [text]) if "9h" in text else days_of([text])
+
+
+@given(st.text("0123456789:-., ;tT2cnmofriewsatudayvndtế\n", max_size=40))
+def test_whatever_is_written_is_read_or_refused_with_a_sentence(text: str) -> None:
+    """Hours and days come from people: nothing they write ends in anything but a calendar or a sentence."""
+    for read in (week_of, lambda given: days_of([given]), lambda given: days_of([], [given])):
+        with suppress(ValueError):
+            read(text)
 
 
 def test_closed_days_of_every_year_and_days_with_hours() -> None:

@@ -82,6 +82,27 @@ def test_steps_of_its_own_replace_the_usual_ones() -> None:
     )
 
 
+def test_the_boss_is_told_of_a_page_with_a_group_of_its_own() -> None:
+    """Unless the page names somebody else; where the shop names nobody for it, the page's group is told again."""
+    boss = shop(to="telegram:-100", escalate_to="email:boss@shop.example")
+    assert names(policy_of({"to": ["telegram:-200"]}, boss))[-1] == ("escalate", 30, ("email:boss@shop.example",))
+    page = {"to": ["telegram:-200"], "escalateTo": ["email:other@shop.example"]}
+    assert names(policy_of(page, boss))[-1] == ("escalate", 30, ("email:other@shop.example",))
+    assert names(policy_of({"to": ["telegram:-200"]}, shop(to="telegram:-100")))[-1] == (
+        "escalate",
+        30,
+        ("telegram:-200",),
+    )
+
+
+def test_steps_that_were_set_for_all_stay_where_a_page_has_another_threshold() -> None:
+    """Only a page that says who is told, or when beside the threshold, has the usual steps again."""
+    steps = [{"name": "soon", "minutes": -5, "to": ["slack:a"]}, {"name": "late", "to": ["slack:b"]}]
+    for_all = policy_of({"steps": steps}, shop(to="telegram:-100"))
+    assert policy_of({"thresholdMinutes": 3}, for_all).steps == for_all.steps
+    assert names(policy_of({"to": ["slack:c"]}, for_all)) == [("breach", 0, (ASSIGNEE, "slack:c"))]
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [

@@ -71,7 +71,6 @@ def test_several_days_have_their_sum_at_the_end() -> None:
     rows = report_of([wait(1, day="2026-05-14"), wait(9, day="2026-05-15"), wait(20, day="2026-05-15")])
     pages = [(row.day, row.answered, *minutes(row.times)) for row in rows if row.is_page]
     assert pages == [("2026-05-14", 1, 1, 1, 1), ("2026-05-15", 2, 14.5, 20, 20), (None, 3, 9, 20, 20)]
-    assert [row.day for row in report_of([wait(1), wait(2, day="2026-05-15")], by_day=False)] == [None, None]
 
 
 SAID = st.tuples(

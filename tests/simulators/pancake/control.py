@@ -42,6 +42,7 @@ class Control:
             "POST change": lambda body: world.change(body["page_id"], _rows(body), silent=bool(body.get("silent"))),
             "POST delete": lambda body: world.delete(body["page_id"], _rows(body)),
             "POST message": lambda body: world.message(body["page_id"], _rows(body)),
+            "POST act": lambda body: world.act(body["page_id"], body["what"], _rows(body)),
             "POST mutate": lambda body: world.mutate(_rows(body)),
             "GET tokens": lambda _: self._tokens(),
             "GET clock": lambda _: self._clock(),

@@ -4,7 +4,6 @@ Shape: the vendor's documented `page_customers` row, all values invented; `sim_v
 """
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ import orjson
 
 from tests.simulators.pancake import invent
 from tests.simulators.pancake.clock import iso
+from tests.simulators.pancake.faults import Fault, as_null, as_text, replaced, with_raw, without
 from tests.simulators.pancake.switches import Switches
 
 #: Fields that say nothing and bring a row to the weight of a real one.
@@ -109,29 +109,15 @@ def fields_of(customer: Customer, switches: Switches) -> dict[str, Any]:
     }
 
 
-def _with(**change: Any) -> Callable[[dict[str, Any]], bytes]:
-    return lambda row: orjson.dumps(row | change)
-
-
-def _without(name: str) -> Callable[[dict[str, Any]], bytes]:
-    return lambda row: orjson.dumps({key: value for key, value in row.items() if key != name})
-
-
-def _with_raw(name: str, text: bytes) -> Callable[[dict[str, Any]], bytes]:
-    """Put in text that no JSON writer of ours would write."""
-    mark = "raw-text-goes-here"
-    return lambda row: orjson.dumps(row | {name: mark}).replace(orjson.dumps(mark), text)
-
-
 #: Fault -> how it changes the row. All are valid JSON by the grammar, as the wire is.
-KINDS: Final[dict[str, Callable[[dict[str, Any]], bytes]]] = {
-    "null_psid": _with(psid=None),
-    "missing_psid": _without("psid"),
-    "bad_updated_at": _with(updated_at="not-a-date"),
-    "string_row": lambda row: orjson.dumps(f"row {row['id']}"),
-    "null_row": lambda _: b"null",
+KINDS: Final[dict[str, Fault]] = {
+    "null_psid": replaced(psid=None),
+    "missing_psid": without("psid"),
+    "bad_updated_at": replaced(updated_at="not-a-date"),
+    "string_row": as_text,
+    "null_row": as_null,
     "phone_dict": lambda row: orjson.dumps(row | {"phone_numbers": {"0": row["phone_numbers"][0]}}),
-    "lone_surrogate": _with_raw("name", b'"half \\ud800 pair"'),
-    "big_integer": _with_raw("global_id", b"36893488147419103232"),
-    "null_stamps": _with(updated_at=None, inserted_at=None),
+    "lone_surrogate": with_raw("name", b'"half \\ud800 pair"'),
+    "big_integer": with_raw("global_id", b"36893488147419103232"),
+    "null_stamps": replaced(updated_at=None, inserted_at=None),
 }

@@ -2,13 +2,14 @@
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
-from tests.simulators.pancake import customers, invent, threads
+from tests.simulators.pancake import customers, faults, invent, threads
 from tests.simulators.pancake.clock import SECOND_US, whole_second
-from tests.simulators.pancake.page import Page, Post
+from tests.simulators.pancake.page import Page
 from tests.simulators.pancake.switches import Switches
+from tests.simulators.pancake.upkeep import Upkeep
 
 #: Told of every new message: page, conversation, message, and whether the page wrote it.
 Listener = Callable[[Page, threads.Conversation, threads.Message], None]
@@ -31,6 +32,15 @@ class Rates:
     silent: float = 0.0
     messages: float = 0.0
     posts: float = 0.0
+    #: Named as in `Upkeep.acts`; ties take `burst_rows`.
+    touch_threads: float = 0.0
+    tie_threads: float = 0.0
+    silent_threads: float = 0.0
+    delete_threads: float = 0.0
+    remove_messages: float = 0.0
+    tie_posts: float = 0.0
+    silent_posts: float = 0.0
+    delete_posts: float = 0.0
 
     @classmethod
     def live(cls, changes: float) -> "Rates":
@@ -47,8 +57,7 @@ class Rates:
 
     def weights(self) -> dict[str, float]:
         """Return what can happen and how often."""
-        kinds = ("changes", "births", "deletes", "twice", "bursts", "silent", "messages", "posts")
-        return {kind: float(getattr(self, kind)) for kind in kinds}
+        return {one.name: float(getattr(self, one.name)) for one in fields(self) if one.name != "burst_rows"}
 
 
 class Life:
@@ -57,6 +66,7 @@ class Life:
     def __init__(self, page: Page, rng: random.Random, switches: Switches) -> None:
         self.page, self.rng, self.switches = page, rng, switches
         self.listeners: list[Listener] = []
+        self.upkeep = Upkeep(page, rng, self._visible_at)
 
     def fill(self, count: int, days: float, now_us: int, tie_rows: int = 0) -> None:
         """Give the page its history: customers of the last `days`, conversations of some, a few posts."""
@@ -69,7 +79,8 @@ class Life:
         talkers = rows[: min(count, 2000, max(10, count // 5))]
         self.page.threads.load(self._past_thread(row, now_us) for row in talkers)
         posts = min(200, 5 + int(days / 2)) if count else 0
-        self.page.posts.load(self._post(now_us - self.rng.randrange(span_us + 1)) for _ in range(posts))
+        births = [now_us - self.rng.randrange(span_us + 1) for _ in range(posts)]
+        self.page.posts.load(self.page.new_post(self.rng, at_us) for at_us in births)
 
     def birth(self, at_us: int, now_us: int) -> str:
         """Bring a customer into the world, in half of the cases by a first message; return the psid."""
@@ -111,7 +122,7 @@ class Life:
     def message(self, rid: str, at_us: int, now_us: int) -> None:
         """Write one more message into a conversation."""
         thread = self.page.threads.latest[rid]
-        message = threads.next_message(self.page.messages(rid), thread, self.rng, at_us)
+        message = threads.next_message(self.page.messages(rid), thread, self.rng, at_us, self.switches)
         self._written(thread, message, at_us, now_us)
 
     def _written(self, thread: threads.Conversation, message: threads.Message, at_us: int, now_us: int) -> None:
@@ -147,7 +158,7 @@ class Life:
 
     def post(self, at_us: int, now_us: int) -> None:
         """Publish a post."""
-        self.page.posts.put(self._post(at_us), at_us, now_us)
+        self.upkeep.publish(at_us, now_us)
 
     def happen(self, kind: str, rates: Rates, at_us: int, now_us: int) -> str | None:
         """Let one thing of a kind happen to rows picked at random; return the id of a row to change once more."""
@@ -157,6 +168,9 @@ class Life:
             self.tie(rates.burst_rows, at_us, now_us)
         elif kind == "posts":
             self.post(at_us, now_us)
+        elif kind in self.upkeep.acts:
+            if self.switches.deletes or not kind.startswith("delete"):
+                self.upkeep.acts[kind](rates.burst_rows if kind.startswith("tie") else 1, at_us, now_us)
         elif kind == "messages":
             for rid in self.page.threads.pick(self.rng, 1):
                 self.message(rid, at_us, now_us)
@@ -235,13 +249,10 @@ class Life:
             last_sender="customer",
             seen=self.rng.random() < 0.9,
             tags=(),
+            fault=faults.drawn(faults.OF_THREADS, self.rng, self.switches.malformed_threads_pct),
         )
 
     def _first_message(self, row: customers.Customer, at_us: int, now_us: int) -> None:
         thread = self._thread(row, at_us)
         self.page.threads.put(thread, self._visible_at(at_us), now_us)
         self._tell(thread, self.page.messages(thread.rid)[-1])
-
-    def _post(self, at_us: int) -> Post:
-        at_us = whole_second(at_us)
-        return Post(f"{self.page.page_id}_{self.rng.getrandbits(48)}", self.rng.choice(invent.LINES), at_us, at_us)

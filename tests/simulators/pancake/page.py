@@ -6,8 +6,8 @@ from typing import Any
 
 import orjson
 
-from tests.simulators.pancake import customers, invent, threads
-from tests.simulators.pancake.clock import iso
+from tests.simulators.pancake import customers, faults, invent, threads
+from tests.simulators.pancake.clock import iso, whole_second
 from tests.simulators.pancake.huge import HugeCustomers
 from tests.simulators.pancake.shelf import Shelf
 from tests.simulators.pancake.switches import Switches
@@ -15,12 +15,14 @@ from tests.simulators.pancake.switches import Switches
 
 @dataclass(slots=True)
 class Post:
-    """One post of the page. Posts are born and never change here."""
+    """One state of a post of the page. Its only time is that of its birth."""
 
     rid: str
     message: str
     inserted_us: int
     updated_us: int
+    #: A key of `faults.OF_POSTS` when the row is malformed, else empty.
+    fault: str = ""
     version: int = 1
     body: bytes | None = None
 
@@ -67,6 +69,9 @@ class Page:
         self.threads: Shelf[threads.Conversation] = Shelf(lambda row: threads.render(row, self.facts, switches))
         self.posts: Shelf[Post] = Shelf(lambda row: _render_post(row, self.facts, switches))
         self.deleted: list[str] = []
+        self.deleted_threads: list[str] = []
+        self.deleted_posts: list[str] = []
+        self._switches = switches
         self._messages: dict[str, list[threads.Message]] = {}
         #: Instead of `customers`, in benchmarks.
         self.huge: HugeCustomers | None = None
@@ -83,6 +88,12 @@ class Page:
         self.generation += 1
         self.token = invent.page_token(self.seed, self.page_id, self.generation)
         return self.token
+
+    def new_post(self, rng: random.Random, at_us: int) -> Post:
+        """Make up a post of a moment; it is not on the shelf yet."""
+        at_us, rid = whole_second(at_us), f"{self.page_id}_{rng.getrandbits(48)}"
+        fault = faults.drawn(faults.OF_POSTS, rng, self._switches.malformed_posts_pct)
+        return Post(rid, rng.choice(invent.LINES), at_us, at_us, fault)
 
     def flush(self, now_us: int | None = None) -> None:
         """Show what is due, or everything when no time is given."""
@@ -116,5 +127,6 @@ def _render_post(post: Post, page: threads.PageFacts, switches: Switches) -> byt
         "comment_count": 0,
         "reactions": {"like_count": 0, "love_count": 0, "haha_count": 0, "sad_count": 0},
         "phone_number_count": 0,
+        "sim_version": post.version,
     }
-    return orjson.dumps(row)
+    return faults.OF_POSTS[post.fault](row) if post.fault else orjson.dumps(row)

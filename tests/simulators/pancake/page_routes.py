@@ -109,7 +109,7 @@ def messages(call: Call, page: Page, switches: Switches) -> Reply:
             "success": True,
             "conversation_id": thread.rid,
             "conv_from": threads.sender_json(page.facts, thread, "customer", switches),
-            "messages": [threads.message_json(message, thread, page.facts, switches) for message in found],
+            "messages": [threads.message_body(message, thread, page.facts, switches) for message in found],
             "customers": [person | {"can_inbox": True, "recent_phone_numbers": [], "personal_info": {}}],
             "conv_customers": [person],
             "can_inbox": True,

@@ -48,6 +48,8 @@ def _page_state(page: Page) -> dict[str, Any]:
         "superseded": sorted(page.superseded),
         "births": page.births,
         "deleted": page.deleted,
+        "deleted_threads": page.deleted_threads,
+        "deleted_posts": page.deleted_posts,
         "customers": [_plain(row) for row in page.customers.latest.values()],
         "threads": [_plain(row) for row in page.threads.latest.values()],
         "posts": [_plain(row) for row in page.posts.latest.values()],
@@ -62,6 +64,7 @@ def _plain(row: customers.Customer | threads.Conversation | Post) -> dict[str, A
 def _restore(page: Page, saved: dict[str, Any]) -> None:
     page.generation, page.token, page.births = saved["generation"], saved["token"], saved["births"]
     page.superseded, page.deleted = set(saved["superseded"]), saved["deleted"]
+    page.deleted_threads, page.deleted_posts = saved.get("deleted_threads", []), saved.get("deleted_posts", [])
     page.customers.load(customers.Customer(**row) for row in saved["customers"])
     page.threads.load(threads.Conversation(**row | {"tags": tuple(row["tags"])}) for row in saved["threads"])
     page.posts.load(Post(**row) for row in saved["posts"])

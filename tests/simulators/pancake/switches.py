@@ -41,6 +41,10 @@ class Switches:
     visibility_lag_s: float = 0.0
     #: Percent of customers born with a row a strict reader cannot take; chosen at birth.
     malformed_pct: Percent = 0.0
+    #: The same of conversations, messages and posts.
+    malformed_threads_pct: Percent = 0.0
+    malformed_messages_pct: Percent = 0.0
+    malformed_posts_pct: Percent = 0.0
     #: Whether rows are ever deleted by the world's own life.
     deletes: bool = True
     #: With a virtual clock: mean time that passes with each page-level call.

@@ -9,12 +9,15 @@ from typing import Any, Final
 
 import orjson
 
-from tests.simulators.pancake import invent
+from tests.simulators.pancake import faults, invent
 from tests.simulators.pancake.clock import iso
 from tests.simulators.pancake.switches import Switches
 
 #: Who wrote a message. `native` is the page answering from the channel's own app: no agent fields.
 SENDERS: Final = ("customer", "agent", "native", "bot")
+#: And others that write now and then: notes of the system, answers of the page's automat.
+ALL_SENDERS: Final = (*SENDERS, "system", "auto")
+AUTO: Final = "[Botcake Reply] "
 #: Fields of a conversation nobody was assigned to.
 _UNASSIGNED: Final[dict[str, Any]] = {
     "tag_histories": [],
@@ -59,6 +62,9 @@ class Message:
     sender: str
     #: Empty for a message that is only a picture.
     text: str
+    removed: bool = False
+    #: A key of `faults.OF_MESSAGES` when the row is malformed, else empty.
+    fault: str = ""
 
 
 @dataclass(slots=True)
@@ -77,6 +83,8 @@ class Conversation:
     last_sender: str
     seen: bool
     tags: tuple[int, ...]
+    #: A key of `faults.OF_THREADS` when the row is malformed, else empty.
+    fault: str = ""
     version: int = 1
     body: bytes | None = None
 
@@ -121,22 +129,27 @@ def _line(rng: random.Random) -> str:
     return "" if rng.random() < 0.16 else rng.choice(invent.LINES)
 
 
-def next_message(messages: list[Message], conversation: Conversation, rng: random.Random, at_us: int) -> Message:
+def next_message(
+    messages: list[Message], conversation: Conversation, rng: random.Random, at_us: int, switches: Switches
+) -> Message:
     """Write one more message into a conversation, never before the last one."""
     at_us = max(at_us, messages[-1].inserted_us if messages else 0)
-    message = Message(f"m_{conversation.rid}_{len(messages)}", at_us, rng.choice(SENDERS), _line(rng))
+    message = Message(f"m_{conversation.rid}_{len(messages)}", at_us, rng.choice(ALL_SENDERS), _line(rng))
+    message.fault = faults.drawn(faults.OF_MESSAGES, rng, switches.malformed_messages_pct)
     messages.append(message)
     return message
 
 
 def sender_json(page: PageFacts, thread: Conversation, sender: str, switches: Switches) -> dict[str, Any]:
     """Return `from` / `last_sent_by`: the vendor has no role field, one must look at which keys are there."""
+    if sender == "system":
+        return {}
     if sender == "customer":
         return {"id": thread.psid, "name": thread.name, "email": f"{thread.psid}@facebook.test"}
     out: dict[str, Any] = {"id": page.shown_id(switches), "name": page.name}
     if sender != "native" and not switches.drop_admin_fields:
         uid, name, fb_id = page.agents[int(thread.psid[-1]) % len(page.agents)]
-        bot = sender == "bot"
+        bot = sender in ("bot", "auto")
         out |= {"uid": None if bot else uid, "admin_id": fb_id, "admin_name": "Botcake" if bot else name}
         out |= {"ai_generated": False, "is_automated": bot}
     return out
@@ -175,7 +188,7 @@ def render(thread: Conversation, page: PageFacts, switches: Switches) -> bytes:
     }
     if thread.kind == "INBOX":  # measured: comment rows have neither field
         row |= {"ad_ids": [], "ads": []}
-    return orjson.dumps(row)
+    return faults.OF_THREADS[thread.fault](row) if thread.fault else orjson.dumps(row)
 
 
 def _page_customer(thread: Conversation, customer_id: str, offset_h: float) -> dict[str, Any]:
@@ -195,19 +208,31 @@ def _page_customer(thread: Conversation, customer_id: str, offset_h: float) -> d
 
 def message_json(message: Message, thread: Conversation, page: PageFacts, switches: Switches) -> dict[str, Any]:
     """Return one message as the messages call writes it."""
-    picture = not message.text
+    text = AUTO + message.text if message.sender == "auto" else message.text
+    attachments: list[dict[str, Any]] = []
+    if message.sender == "system":
+        attachments = [{"type": "system_message", "message": text}]
+    elif not text:
+        attachments = [{"type": "photo", "url": f"https://cdn.invalid/{message.mid}.jpg"}]
     return {
         "id": message.mid,
         "conversation_id": thread.rid,
         "page_id": page.shown_id(switches),
         "type": thread.kind,
-        "message": f"<div>{message.text}</div>",
-        "original_message": message.text,
+        "message": f"<div>{text}</div>",
+        "original_message": text,
         "from": sender_json(page, thread, message.sender, switches),
         "inserted_at": iso(message.inserted_us, fraction=True, offset_h=switches.tz_offset_hours),
-        "attachments": [{"type": "photo", "url": f"https://cdn.invalid/{message.mid}.jpg"}] if picture else [],
+        "attachments": attachments,
         **_PLAIN_MESSAGE,
+        "is_removed": message.removed,
     }
+
+
+def message_body(message: Message, thread: Conversation, page: PageFacts, switches: Switches) -> Any:
+    """Return what a list of messages holds: the message, with its fault where it has one."""
+    row = message_json(message, thread, page, switches)
+    return orjson.Fragment(faults.OF_MESSAGES[message.fault](row)) if message.fault else row
 
 
 def batch(messages: list[Message], current_count: int, order: str, size: int = 30) -> list[Message]:

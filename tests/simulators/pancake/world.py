@@ -182,6 +182,21 @@ class World:
         life, at_us = self._life(page_id), self._us(at)
         return life.say(rid, sender, text, at_us, max(at_us, self.clock.now_us()))
 
+    def act(self, page_id: str, what: str, rows: int = 1) -> list[str]:
+        """Do one of `Upkeep.acts` now, to rows picked at random; return their ids."""
+        life, now_us = self._life(page_id), self.clock.now_us()
+        return life.upkeep.acts[what](rows, now_us, now_us)
+
+    def delete_conversation(self, page_id: str, rid: str) -> None:
+        """Take one conversation out of the world now."""
+        self._life(page_id).upkeep.delete_thread(rid)
+
+    def remove_message(self, page_id: str, rid: str, mid: str) -> None:
+        """Remove one message of a conversation now, which touches the conversation."""
+        life, now_us = self._life(page_id), self.clock.now_us()
+        message = next(m for m in life.page.messages(rid) if m.mid == mid)
+        life.upkeep.remove(rid, message, now_us, now_us)
+
     def _us(self, at: float | None) -> int:
         return self.clock.now_us() if at is None else int(at * SECOND_US)
 
@@ -206,7 +221,13 @@ class World:
                 raw = customers.raw_stamp(row.updated_us, self.switches)
                 rows.append(entry | {"updated_raw": raw, "name": row.name})
         threads = [
-            {"id": t.rid, "updated_us": t.updated_us, "message_count": t.message_count, "version": t.version}
+            {
+                "id": t.rid,
+                "updated_us": t.updated_us,
+                "message_count": t.message_count,
+                "version": t.version,
+                "fault": t.fault,
+            }
             for t in page.threads.latest.values()
         ]
         return {
@@ -214,7 +235,9 @@ class World:
             "deleted": page.deleted,
             "malformed": malformed,
             "conversations": threads,
+            "deleted_conversations": page.deleted_threads,
             "posts": list(page.posts.latest),
+            "deleted_posts": page.deleted_posts,
             "huge": page.huge and {"count": page.huge.count, "newest_s": page.huge.newest_s},
         }
 
