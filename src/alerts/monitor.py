@@ -11,13 +11,13 @@ from itertools import chain
 from loguru import logger
 
 from ..deps import Deps
-from ..rules.policy import Policy, Step, applies, is_too_old, steps_due
+from ..rules.policy import Policy, Step, applies, is_too_old
 from ..store.alerts import WAITING, Alert
 from ..store.outbox import Item
 from ..store.waiting import Waiter
 from .fresh import known_until, refresh, tell_lateness
 from .outgoing import RESOLVED, items_of, released, resolved_items, spawn_senders
-from .plan import BATCH, is_same_wait, key_of, plan_of, plan_page, store_plans
+from .plan import BATCH, is_same_wait, key_of, plan_of, plan_page, steps_left, store_plans
 
 MOST_AT_ONCE = 20 * BATCH  # of one page in one look; the rest is the next one's
 
@@ -117,10 +117,7 @@ def _due_of(
         return None
     if alert is not None and not is_same_wait(waiter, alert):
         return None  # the one before it has to end first; the next look tells of this one
-    if alert is not None and alert.quiet_until > at:
-        return None
-    done = alert.steps if alert else ()
-    steps = tuple(step for step, due in steps_due(policy, waiter.since) if due <= at and step.name not in done)
+    steps = tuple(step for step, due in steps_left(waiter.since, policy, alert) if due <= at)
     return (steps, alert) if steps else None
 
 
@@ -148,6 +145,7 @@ def _items(due: _Due, policy: Policy, names: Mapping[str, str], now: float) -> l
         facts = {
             **due.alert.facts,
             "since": due.waiter.since,
+            "language": policy.language,
             "assigneeIds": list(due.waiter.assignee_ids),
             "assignees": [names[user_id] for user_id in due.waiter.assignee_ids if user_id in names],
             "late": step.offset_s >= 0,

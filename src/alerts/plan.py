@@ -1,9 +1,12 @@
 """When the next step of each wait is due: computed once by the page's policy, and again when that changes."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from loguru import logger
 
 from ..deps import Deps
-from ..rules.policy import Policy, applies, is_too_old, steps_due
+from ..rules.policy import Policy, Step, applies, is_too_old, steps_due
 from ..store.alerts import Alert
 from ..store.waiting import Plan, Waiter
 
@@ -33,12 +36,27 @@ def plan_of(waiter: Waiter, policy: Policy, alert: Alert | None, now: float) -> 
     if not applies(policy, waiter.type, waiter.tags, waiter.tag_names):
         return Plan(waiter, now + LOOK_AGAIN_S, policy.version)
     known = alert if alert is not None and is_same_wait(waiter, alert) else None
-    done = known.steps if known else ()
-    dues = [due for step, due in steps_due(policy, waiter.since) if step.name not in done]
-    if not dues:
-        return Plan(waiter, None, policy.version, known.alert_id if known else None)
-    quiet_until = known.quiet_until if known else 0.0
-    return Plan(waiter, max(min(dues), quiet_until), policy.version, known.alert_id if known else None)
+    dues = [due for _, due in steps_left(waiter.since, policy, known)]
+    return Plan(waiter, min(dues, default=None), policy.version, known.alert_id if known else None)
+
+
+def steps_left(since: int, policy: Policy, alert: Alert | None) -> list[tuple[Step, float]]:
+    """What is still to be told of a wait, and when. `alert` is its open one, or None before the first step.
+
+    One that was acknowledged or put off has nothing to tell until then; then it comes again, as its last step, if the
+    customer waits still: whoever said that they would take care may have forgotten.
+    """
+    if alert is None:
+        return steps_due(policy, since)
+    left = [
+        (step, max(due, alert.quiet_until)) for step, due in steps_due(policy, since) if step.name not in alert.steps
+    ]
+    told = [step for step in policy.steps if step.name in alert.steps]
+    again = f"again {int(alert.quiet_until)}"
+    if alert.quiet_until and told and again not in alert.steps:
+        last = max(told, key=lambda step: step.offset_s)
+        left.append((replace(last, name=again), alert.quiet_until))
+    return sorted(left, key=lambda each: each[1])
 
 
 async def plan_page(deps: Deps, page_id: str, policy: Policy) -> int:
@@ -56,7 +74,11 @@ async def plan_page(deps: Deps, page_id: str, policy: Policy) -> int:
 async def store_plans(deps: Deps, waiters: Sequence[Waiter], policy: Policy) -> None:
     """Plan these, whatever plan they had."""
     alerts = await deps.alerts.by_key(key_of(waiter.conversation_id) for waiter in waiters)
-    now = deps.now()
-    await deps.waiting.plan(
-        [plan_of(waiter, policy, alerts.get(key_of(waiter.conversation_id)), now) for waiter in waiters]
-    )
+    plans, now = list[Plan](), deps.now()
+    for waiter in waiters:
+        try:
+            plans.append(plan_of(waiter, policy, alerts.get(key_of(waiter.conversation_id)), now))
+        except Exception as e:  # noqa: BLE001 - whatever is wrong with one conversation stops no other
+            logger.error("conversation cannot be planned", conversation_id=waiter.conversation_id, error=repr(e)[:200])
+            plans.append(Plan(waiter, now + LOOK_AGAIN_S, policy.version))
+    await deps.waiting.plan(plans)

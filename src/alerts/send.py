@@ -70,7 +70,7 @@ async def _send(deps: Deps, recipient: Recipient, parcel: Parcel, *, is_last_try
     if not items:
         await deps.outbox.finish(parcel, "dropped", deps.now())
         return 0
-    text = compose(_lines(items, deps.now()), deps.settings.alerts.language, is_repeat=parcel.was_sending)
+    text = compose(_lines(items, deps.now()), _language(items, deps), is_repeat=parcel.was_sending)
     await deps.outbox.sending(parcel, f"{text.title}\n{text.body}")
     try:
         sent_id = await _deliver(deps, recipient, parcel, text, items)
@@ -113,6 +113,13 @@ def _is_over(item: Item, alerts: Mapping[str, Alert]) -> bool:
 def _quiet_until(item: Item, alerts: Mapping[str, Alert]) -> float:
     alert = alerts.get(item.alert_id)
     return alert.quiet_until if alert is not None and alert.is_open and item.step != RESOLVED else 0.0
+
+
+def _language(items: Sequence[Item], deps: Deps) -> str:
+    """That of the first page that has one of its own: a message may be about several."""
+    return next(
+        (str(item.facts["language"]) for item in items if "language" in item.facts), deps.settings.alerts.language
+    )
 
 
 def _lines(items: Sequence[Item], now: float) -> list[Line]:
@@ -171,7 +178,7 @@ def _listed(item: Item, now: float) -> dict[str, Any]:
 
 
 def _notification(recipient: Recipient, item: Item, deps: Deps) -> dict[str, Any]:
-    text = compose(_lines([item], deps.now()), deps.settings.alerts.language)
+    text = compose(_lines([item], deps.now()), _language([item], deps))
     return {
         "_id": item.item_id,
         "userId": recipient.target,

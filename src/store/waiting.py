@@ -107,8 +107,8 @@ class Waiting:
             await self._collection.bulk_write(writes, ordered=False)
 
     async def postpone(self, conversation_id: str, until: float) -> None:
-        """Look at this conversation again then, not sooner."""
-        query = {"conversationId": conversation_id, "nextStepAt": {"$gt": 0, "$lt": until}}
+        """Look at this conversation again then, not sooner and not later, where somebody waits in it."""
+        query = {"conversationId": conversation_id, "awaitingReplySince": {"$gt": 0}}
         await self._collection.update_many(query, {"$set": {"nextStepAt": until}})
 
     async def forget_alerts(self, over: Mapping[str, str]) -> None:

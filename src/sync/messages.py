@@ -23,6 +23,7 @@ BATCH = 50
 MOST_CALLS = 2_000  # for one conversation
 KEEP_EVERY = 20  # calls
 AGAIN = 3  # rows of the answer before that are asked for once more: one that was deleted meanwhile moves the others up
+AGAIN_LATER = 15  # the same where another reading goes on; less than an answer, or it would get nowhere
 LATE_US = 60_000_000  # a message may show so much later than its stamp
 OLD_SIZES = (20, 25)  # answers of older versions of the API: not a sign of the end
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 86_400.0
@@ -88,10 +89,10 @@ class _Reading:
             self.skip, self.rest = max(self.skip, self.rest.skip), None
 
     def left(self) -> Rest | None:
-        """What to go on with should it end here. Messages deleted meanwhile move the others up: so an answer less."""
+        """What to go on with should it end here."""
         if self.rest or self.newest is None:
             return self.rest
-        return Rest(self.newest, max(self.skip - MESSAGES_PER_CALL, 0))
+        return Rest(self.newest, max(self.skip - AGAIN_LATER, 0))
 
 
 class _Drain:

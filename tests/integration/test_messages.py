@@ -52,13 +52,13 @@ def conversation_of(request: httpx.Request) -> str | None:
 @pytest.mark.parametrize("order", ["asc", "desc"])
 async def test_every_message_arrives_and_says_how_its_conversation_stands(order: str, settings: Settings) -> None:
     """In either order inside an answer; then only what is new is asked for."""
-    async with shop(settings, customers=250, days=20, message_order=order, strip_channel_prefix=True) as page:
-        fill(page, next(iter(page.page.threads.latest)), 200)
+    async with shop(settings, customers=60, days=20, message_order=order, strip_channel_prefix=True) as page:
+        fill(page, next(iter(page.page.threads.latest)), 100)
         await page.run_all()
         assert await page.wrong() == []
         await page.later(600)
         page.world.say(page.page_id, next(iter(page.page.threads.latest)), "customer")
-        told = page.world.message(page.page_id, 12)
+        told = page.world.message(page.page_id, 8)
         await page.later(20)
         page.wire.paths.clear()
         await page.run()
@@ -85,7 +85,7 @@ async def test_more_messages_than_an_answer_come_between_two_passes(settings: Se
 
 async def test_killed_at_any_call_it_goes_on(settings: Settings) -> None:
     """List, messages and marks: each call in turn is the last one of a worker."""
-    async with shop(settings, customers=60) as page:
+    async with shop(settings, customers=20) as page:
         fill(page, next(iter(page.page.threads.latest)), 150)
         deaths, left = 0, 0
 
@@ -115,7 +115,7 @@ async def test_a_long_conversation_goes_on_where_its_reading_was_stopped(setting
     """However short the time it is given; what is new meanwhile is read first, what was deleted shifts nothing."""
     async with shop(settings, customers=0) as page:
         rid = page.world.open_conversation(page.page_id)
-        fill(page, rid, 900)
+        fill(page, rid, 450)
         await list_pass(page, "incremental")
         rounds = 0
         while True:
@@ -126,14 +126,16 @@ async def test_a_long_conversation_goes_on_where_its_reading_was_stopped(setting
             rounds += 1
             assert (await page.rows())[rid]["messagesDue"]
             assert rounds < 20, "it never ends"
-            if rounds == 3:
+            if rounds == 2:
                 await page.later(60)
-                page.world.say(page.page_id, rid, "customer")
-                del page.page.messages(rid)[700:710]
+                for _ in range(70):
+                    page.world.say(page.page_id, rid, "customer")
+                    page.world.step(2)
+                del page.page.messages(rid)[370:380]
                 await page.later(20)
                 await list_pass(page, "incremental")
         assert await page.wrong() == []
-        assert rounds >= 6
+        assert rounds >= 4
         assert "messagesRest" not in (await page.rows())[rid]
 
 
@@ -183,13 +185,12 @@ async def test_a_conversation_that_cannot_be_read_stops_no_other(settings: Setti
         page.wire.change = change
         ran = await page.run()
         assert ran.is_ok
-        assert {name: ran.report()[name] for name in ("conversations", "failed", "set_aside")} == {
-            **{"conversations": 5, "failed": 1, "set_aside": 2}
-        }
+        report = ran.report()
+        assert (report["conversations"], report["failed"], report["set_aside"]) == (5, 1, 2)
         letters = await page.deps.database["dead_letters"].find({"kind": "row"}).to_list(None)
         names = {each["rowId"] for each in letters}
         assert names == {f"all of {refused}", bad + "_odd", f"unnamed of {odd}"}
-        assert [line.split(":")[0] for line in await page.wrong()][0] == refused
+        assert refused in (await page.wrong())[0]
         page.wire.change = lambda _, body: body
         page.wire.paths.clear()
         await page.drain()
@@ -350,20 +351,20 @@ async def test_two_writers_at_once_never_leave_a_stale_standing(
         assert (stored["awaitingReplySince"] is not None) == waits_in_the_end
 
 
-@pytest.mark.parametrize("seed", range(3))
-async def test_in_whatever_order_messages_are_learnt_they_say_the_same(seed: int, settings: Settings) -> None:
+async def test_in_whatever_order_messages_are_learnt_they_say_the_same(settings: Settings) -> None:
     """Side by side, in parts, some of them twice."""
-    rng = random.Random(seed)
     async with shop(settings, customers=0) as page:
         deps, page_id = page.deps, page.page_id
-        await deps.database["conversations"].insert_one({"conversationId": "c", "pageId": page_id, "updatedAt": 1})
-        senders = [rng.choice(("customer", "customer", "agent", "bot")) for _ in range(40)]
-        times = [1_000 + rng.randrange(60) for _ in senders]
-        raws = [raw(place, sender, times[place], page_id) for place, sender in enumerate(senders)]
-        parts = [rng.sample(raws, rng.randint(1, 5)) for _ in range(20)] + [[each] for each in raws]
-        rng.shuffle(parts)
-        await asyncio.gather(*(learn(deps.conversations, deps.messages, page_id, "c", part, NOW) for part in parts))
-        said = [
-            Message(each["id"], at * SECOND_US, who, "") for each, at, who in zip(raws, times, senders, strict=True)
-        ]
-        assert stands_of((await page.rows())["c"]) == told_by(said)
+        for seed in range(4):
+            rng, rid = random.Random(seed), f"c{seed}"
+            await deps.database["conversations"].insert_one({"conversationId": rid, "pageId": page_id, "updatedAt": 1})
+            senders = [rng.choice(("customer", "customer", "agent", "bot")) for _ in range(20)]
+            times = [1_000 + rng.randrange(40) for _ in senders]
+            raws = [raw(seed * 100 + place, who, times[place], page_id) for place, who in enumerate(senders)]
+            parts = [rng.sample(raws, rng.randint(1, 5)) for _ in range(8)] + [[each] for each in raws]
+            rng.shuffle(parts)
+            await asyncio.gather(*(learn(deps.conversations, deps.messages, page_id, rid, part, NOW) for part in parts))
+            said = [
+                Message(row["id"], at * SECOND_US, who, "") for row, at, who in zip(raws, times, senders, strict=True)
+            ]
+            assert stands_of((await page.rows())[rid]) == told_by(said)

@@ -181,6 +181,13 @@ async def test_acknowledged_is_quiet_until_then_and_then_goes_on(settings: Setti
         assert hushed.acked_by == "an agent"
         assert await watch.told(31 * 60) == []
         assert len(await watch.told(50 * 60 + 5)) == 1
+        assert await watch.told(55 * 60) == []
+        later = datetime.fromtimestamp(START + 70 * 60, UTC)
+        await desk.hush(watch.deps, alert.alert_id, later, by="an agent")
+        assert await watch.told(69 * 60) == []
+        (again,) = await watch.told(70 * 60 + 5)  # every step is told, and the customer waits still
+        assert again.startswith("🚨")
+        assert await watch.told(90 * 60) == []
         with pytest.raises(Misuse, match="has passed"):
             await desk.hush(watch.deps, alert.alert_id, until, by=None)
         with pytest.raises(Misuse, match="no alert"):

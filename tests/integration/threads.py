@@ -21,7 +21,8 @@ from tests.simulators.pancake.page import Page
 from tests.simulators.pancake.switches import Switches
 
 START_S = 1_780_000_000
-NAMED = {"customer": "customer", "agent": "agent", "native": "agent", "bot": "bot"}
+#: Who else may write a message than those it is stored under.
+NAMED = {"native": "agent", "auto": "bot"}
 Body = dict[str, Any]
 
 
@@ -118,14 +119,14 @@ def told_by(messages: list[Any]) -> tuple[Any, ...]:
     """How a conversation stands, the slow way: last sender, when, since when it waits, for what, the last answer."""
     last = since = waits_for = replied = None
     for message in sorted(messages, key=lambda each: (each.inserted_us, each.mid)):
-        last, at_s = message, message.inserted_us // SECOND_US
-        if NAMED[message.sender] == "agent":
+        last, at_s = NAMED.get(message.sender, message.sender), message.inserted_us // SECOND_US
+        if last == "agent":
             since, waits_for, replied = None, None, at_s
-        elif message.sender == "customer" and since is None:
+        elif last == "customer" and since is None:
             since, waits_for = at_s, message.mid
     if last is None:
         return None, None, None, None, None
-    return NAMED[last.sender], last.inserted_us // SECOND_US, since, waits_for, replied
+    return last, at_s, since, waits_for, replied
 
 
 def stands_of(stored: Document) -> tuple[Any, ...]:

@@ -127,6 +127,7 @@ def _render_post(post: Post, page: threads.PageFacts, switches: Switches) -> byt
         "comment_count": 0,
         "reactions": {"like_count": 0, "love_count": 0, "haha_count": 0, "sad_count": 0},
         "phone_number_count": 0,
+        "sim_id": post.rid,
         "sim_version": post.version,
     }
     return faults.OF_POSTS[post.fault](row) if post.fault else orjson.dumps(row)

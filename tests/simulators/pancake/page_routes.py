@@ -87,7 +87,7 @@ def conversations(call: Call, page: Page, switches: Switches) -> Reply:
     if cursor and below is None:
         return replies.listing("conversations", None, [])
     wanted = {int(tag) for tag in call.text("tags").split(",") if tag.isdigit()}
-    found = page.threads.older(order_by, lo_us, hi_us, below)
+    found = page.threads.older(order_by, lo_us, hi_us, below, exclusive=switches.bounds == "exclusive")
     if kinds or wanted:
         found = (t for t in found if (not kinds or t.kind == kinds[0]) and wanted.issubset(t.tags))
     if call.text("unread_first") == "true":

@@ -98,9 +98,11 @@ class Shelf(Generic[V]):
             return max(0, stop - start), []
         return stop - start, [key[1] for key in keys.islice(max(start, top - size), top, reverse=True)]
 
-    def older(self, order_by: str, lo_us: int, hi_us: int, below: V | None = None) -> Iterator[V]:
+    def older(
+        self, order_by: str, lo_us: int, hi_us: int, below: V | None = None, *, exclusive: bool = False
+    ) -> Iterator[V]:
         """Go through the visible rows of a window, newest first, beginning below a given row."""
-        keys, start, stop = self._window(order_by, lo_us, hi_us, exclusive=False)
+        keys, start, stop = self._window(order_by, lo_us, hi_us, exclusive)
         if below is not None:
             stop = min(stop, keys.bisect_left((_stamp(below, order_by), below.rid)))
         if stop > start:

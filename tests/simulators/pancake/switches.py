@@ -25,7 +25,7 @@ class Switches:
     #: Whether a rejected call takes room in the window too, so that a client which hammers stays shut out.
     rejected_calls_count: bool = False
 
-    #: Whether since/until of page customers and posts belong to the window.
+    #: Whether since/until of customers, posts and conversations belong to the window.
     bounds: Literal["inclusive", "exclusive"] = "inclusive"
     #: Largest page_size of page customers; a larger one is cut to it without a word.
     page_size_cap: int = 100

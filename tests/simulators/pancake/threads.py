@@ -184,6 +184,7 @@ def render(thread: Conversation, page: PageFacts, switches: Switches) -> bytes:
         "customers": [{"id": thread.customer_rid, "fb_id": thread.psid, "name": thread.name, "is_contact": None}],
         "page_customer": _page_customer(thread, customer_id, offset_h),
         "recent_phone_numbers": [],
+        "sim_id": thread.rid,
         "sim_version": thread.version,
     }
     if thread.kind == "INBOX":  # measured: comment rows have neither field
@@ -226,6 +227,7 @@ def message_json(message: Message, thread: Conversation, page: PageFacts, switch
         "attachments": attachments,
         **_PLAIN_MESSAGE,
         "is_removed": message.removed,
+        "sim_id": message.mid,
     }
 
 
