@@ -1,6 +1,7 @@
 """Whether the sync loses anything, over many seeds: short worlds full of faults, the worker killed at random moments.
 
-    python -m scripts.bench.sync_seeds [--seeds 100] [--first 1] [--parallel 3] [--algorithm ours|naive|both]
+    python -m scripts.bench.sync_seeds [--seeds 100] [--first 1] [--parallel 3]
+        [--stream customers|posts|conversations|all] [--algorithm ours|naive|both] [--examples]
 
 A line per seed that is not clean, then a table. Exit code 1 where our algorithm lost anything or the naive one nothing.
 """
@@ -19,10 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts._services import start_mongod, start_redis
-from tests.harness import Algorithm, Verdict, run_seed
+from tests.harness import Algorithm, StreamName, Verdict, run_seed
 
 CACHE = Path(__file__).parents[2] / ".cache" / "services"
 PR_SET_PDEATHSIG = 1
+STREAMS: tuple[StreamName, ...] = ("customers", "posts", "conversations")
 COUNTED = ("missing", "stale", "wrongly_deleted", "undeleted", "unnamed_malformed", "broken_promises")
 CONTEXT = ("rows", "malformed", "deleted", "kills", "passes", "calls")
 
@@ -42,18 +44,20 @@ def _die_with(parent: int) -> None:
         raise SystemExit("the run is gone")
 
 
-def _one(seed: int, algorithm: Algorithm, servers: Servers) -> Verdict:
+def _one(seed: int, algorithm: Algorithm, servers: Servers, stream: StreamName) -> Verdict:
     try:
-        return run_seed(seed, algorithm, servers)
+        return run_seed(seed, algorithm, servers, stream=stream)
     except Exception as e:  # noqa: BLE001 - a seed that fails is a line of the report
         return Verdict(seed, algorithm, bugs=[f"did not come to its end: {type(e).__name__}: {e}"])
 
 
-def verdicts(seeds: range, algorithm: Algorithm, servers: Servers, parallel: int) -> Iterator[Verdict]:
+def verdicts(
+    seeds: range, algorithm: Algorithm, servers: Servers, parallel: int, stream: StreamName
+) -> Iterator[Verdict]:
     """Run all seeds, several at a time, each in a process of its own; as they end."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(parallel, context, _die_with, (os.getpid(),)) as pool:
-        futures: list[Future[Verdict]] = [pool.submit(_one, seed, algorithm, servers) for seed in seeds]
+        futures: list[Future[Verdict]] = [pool.submit(_one, seed, algorithm, servers, stream) for seed in seeds]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -86,16 +90,17 @@ def _table(results: dict[Algorithm, list[Verdict]], seconds: float) -> None:
     print(f"\n{seconds:.0f} s; the slowest seed {max(spent):.0f} s, the middle one {statistics.median(spent):.0f} s")
 
 
-def _run(algorithms: list[Algorithm], seeds: range, parallel: int, *, with_examples: bool) -> bool:
+def _run(stream: StreamName, algorithms: list[Algorithm], seeds: range, parallel: int, *, with_examples: bool) -> bool:
     started, results = time.monotonic(), dict[Algorithm, list[Verdict]]()
     with start_redis(None, CACHE) as redis, start_mongod(None, CACHE) as mongo:
         servers = Servers(redis.url, mongo.url)
         for algorithm in algorithms:
             results[algorithm] = []
-            for verdict in verdicts(seeds, algorithm, servers, parallel):
+            for verdict in verdicts(seeds, algorithm, servers, parallel, stream):
                 results[algorithm].append(verdict)
                 if algorithm == "ours" and not verdict.is_clean:
                     _show(verdict, with_examples=with_examples)
+    print(f"\n{stream}")
     _table(results, time.monotonic() - started)
     ours, naive = results.get("ours", []), results.get("naive")
     return all(verdict.is_clean for verdict in ours) and (naive is None or any(verdict.lost for verdict in naive))
@@ -106,12 +111,18 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=100, help="how many")
     parser.add_argument("--first", type=int, default=1, help="the first of them")
     parser.add_argument("--parallel", type=int, default=3, help="how many at a time")
+    parser.add_argument("--stream", choices=(*STREAMS, "all"), default="customers")
     parser.add_argument("--algorithm", choices=("ours", "naive", "both"), default="both")
     parser.add_argument("--examples", action="store_true", help="show rows that were lost")
     given = parser.parse_args()
-    algorithms: list[Algorithm] = ["ours", "naive"] if given.algorithm == "both" else [given.algorithm]
-    seeds = range(given.first, given.first + given.seeds)
-    return 0 if _run(algorithms, seeds, given.parallel, with_examples=given.examples) else 1
+    streams: list[StreamName] = list(STREAMS) if given.stream == "all" else [given.stream]
+    seeds, are_fine = range(given.first, given.first + given.seeds), True
+    for stream in streams:
+        algorithms: list[Algorithm] = ["ours", "naive"] if given.algorithm == "both" else [given.algorithm]
+        if stream != "customers":
+            algorithms = ["ours"]  # the guide's algorithm is one of customers
+        are_fine &= _run(stream, algorithms, seeds, given.parallel, with_examples=given.examples)
+    return 0 if are_fine else 1
 
 
 if __name__ == "__main__":

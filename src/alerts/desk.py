@@ -12,7 +12,7 @@ ACK_HOURS = 2.0
 async def hush(deps: Deps, alert_id: str, until: datetime, *, by: str | None) -> Alert:
     """No further step of this alert before `until`; `by` is who acknowledges it, None for a snooze.
 
-    After `until` the last step comes again, if the customer waits still, and those that are left follow. Safe to repeat:
+    After `until` the last step comes again, if the customer waits still, and those left follow. Safe to repeat:
     the last one counts. Raises Misuse where no such alert is open, or `until` has passed.
     """
     moment = until.timestamp()

@@ -47,9 +47,8 @@ def check_in(
     about, how = checked(lambda: _pairs("--info", info)), checked(lambda: _pairs("--metric", metric))
 
     async def work(deps: Deps) -> bool:
-        return await desk.check_in(
-            deps.agents, agent_id, now=deps.now(), system_info=about or None, metrics=how or None
-        )
+        now = (await deps.agents.clock()).timestamp()
+        return await desk.check_in(deps.agents, agent_id, now=now, system_info=about or None, metrics=how or None)
 
     came_back = with_deps(work, level="ERROR")
     print_json({"agent": agent_id, "online": True, "came_back": came_back})

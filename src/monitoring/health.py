@@ -97,7 +97,7 @@ async def _look(deps: Deps) -> dict[str, Found]:
     for url in monitor.health_urls:
         probes[f"url:{url.name}"] = partial(_url, url, monitor.health_timeout_seconds), ENOUGH_S
     if deps.settings.pancake.access_token is not None or deps.settings.pancake.page_tokens:
-        probes["pancake"] = (partial(_pancake, deps), monitor.health_timeout_seconds)
+        probes["pancake"] = (partial(_pancake, deps), ENOUGH_S)
     looks = await asyncio.gather(*(_tried(deps, probe, limit_s) for probe, limit_s in probes.values()))
     return {name: one for name, one in zip(probes, looks, strict=True) if one is not None}
 
@@ -138,7 +138,12 @@ async def _pancake(deps: Deps) -> None:
     if not page_ids:
         raise Unknowable
     try:
-        await deps.pancake.tags(page_ids[0])
+        async with asyncio.timeout(deps.settings.monitor.health_timeout_seconds):
+            await deps.limiter.acquire(page_ids[0])
+    except (Snooze, TimeoutError) as e:  # its calls are held back by us, which says nothing of Pancake
+        raise Unknowable from e
+    try:
+        await deps.pancake.tags(page_ids[0], tries=1)
     except (RateLimited, PageUnavailable):
         return
     except (Snooze, *mongo.FAILURES, *redis.OUTAGES) as e:  # held back by us; or the page's token could not be read

@@ -87,6 +87,11 @@ class Agents:
                 continue
             return before is not None and _agent(before).is_missing
 
+    async def clock(self) -> datetime:
+        """What MongoDB's clock says: the one that all agents share, however wrong that of a till may be."""
+        answer: Document = await self._collection.database.command("hello")
+        return answer["localTime"].astimezone(UTC)  # type: ignore[no-any-return]
+
     async def check_out(self, agent_id: str, at: datetime) -> bool:
         """It leaves on purpose. Returns whether it is known."""
         gone = {"$set": {"status": "offline", "checkedOutAt": at}}

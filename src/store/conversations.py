@@ -144,7 +144,7 @@ class Conversations:
         Of a conversation that is gone nothing is stored: it waits for nobody.
         """
         fields = standing_fields(standing)
-        at = {"conversationId": conversation_id, "messageVersion": version}
+        at = {"conversationId": conversation_id, "messageVersion": version, "deletedAt": None}
         same_wait = {"awaitingMessageId": fields["awaitingMessageId"]}
         result = await self._collection.update_one({**at, **same_wait}, {"$set": fields})
         if not result.matched_count:

@@ -15,7 +15,7 @@ from ..store.conversations import Conversations, Rest, Unread
 from ..store.dead_letters import DeadLetters
 from ..store.messages import Messages
 from .standing import Learned, keep, settle
-from .stream import RAW_KEPT
+from .stream import RAW_KEPT, UNNAMED, row_id
 
 NAME = "messages"
 AT_ONCE = 4
@@ -27,7 +27,7 @@ AGAIN_LATER = 15  # the same where another reading goes on; less than an answer,
 LATE_US = 60_000_000  # a message may show so much later than its stamp
 OLD_SIZES = (20, 25)  # answers of older versions of the API: not a sign of the end
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 86_400.0
-PAGE_IS_DOWN = 3  # conversations in a row that cannot be read
+IN_A_ROW = 3  # conversations that cannot be read: is it the page?
 
 #: Told what was read so far.
 OnDrained = Callable[["Drained"], None]
@@ -141,9 +141,7 @@ class _Drain:
             raise
         except (Transient, Permanent) as e:
             await self._leave(unread, e)
-            self._failed_in_a_row += 1
-            if isinstance(e, Transient) and self._failed_in_a_row >= PAGE_IS_DOWN:
-                raise
+            await self._check_page()
             return True
         self._failed_in_a_row = 0
         await settle(self._conversations, self._messages, unread.conversation_id)
@@ -193,12 +191,22 @@ class _Drain:
         if rest := reading.left():
             await self._conversations.have_begun(unread, rest)
 
+    async def _check_page(self) -> None:
+        """Raises where it is the page that cannot be read: conversations that were deleted fail one after the other."""
+        self._failed_in_a_row += 1
+        if self._failed_in_a_row >= IN_A_ROW:
+            await self._client.tags(self._page_id)
+            self._failed_in_a_row = 0
+
     async def _set_aside(self, conversation_id: str, raw: object, error: str) -> None:
         self.drained.set_aside += 1
-        found = raw.get("id") if isinstance(raw, dict) else None
-        row_id = str(found) if isinstance(found, str | int) else f"unnamed of {conversation_id}"
+        name = row_id(raw)
         await self._dead_letters.add_row(
-            stream=NAME, page_id=self._page_id, row_id=row_id, error=error, raw=json.dumps(raw)[:RAW_KEPT]
+            stream=NAME,
+            page_id=self._page_id,
+            row_id=f"{name} of {conversation_id}" if name.startswith(UNNAMED) else name,
+            error=error,
+            raw=json.dumps(raw)[:RAW_KEPT],
         )
 
     async def _leave(self, unread: Unread, error: ServiceError) -> None:

@@ -16,6 +16,7 @@ from ..store.dead_letters import DeadLetters
 from ..store.rows import RowStore
 
 REPEATED = 4  # rows at the end of an answer that are looked for at the start of the next
+UNNAMED = "unnamed-"
 RAW_KEPT = 16_384  # characters of a row that is set aside
 
 
@@ -120,7 +121,7 @@ async def _set_aside(
     await stream.store.mark_seen(keys, asked_at)
     for raw, reason in bad:
         await dead_letters.add_row(
-            stream=stream.name, page_id=page_id, row_id=_row_id(raw), error=reason, raw=json.dumps(raw)[:RAW_KEPT]
+            stream=stream.name, page_id=page_id, row_id=row_id(raw), error=reason, raw=json.dumps(raw)[:RAW_KEPT]
         )
 
 
@@ -134,10 +135,10 @@ def in_words(error: ValueError) -> str:
     return str(error)
 
 
-def _row_id(raw: Any) -> str:
+def row_id(raw: Any) -> str:
     """A name that is the same each time the row is met: its own id, else a digest of what it says."""
     if isinstance(raw, dict):
         for key in ("id", "psid"):
             if isinstance(raw.get(key), str | int):
                 return str(raw[key]).encode("utf-8", "replace").decode()
-    return f"unnamed-{hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:16]}"
+    return f"{UNNAMED}{hashlib.sha256(json.dumps(raw, sort_keys=True).encode()).hexdigest()[:16]}"

@@ -116,7 +116,7 @@ async def _finish(deps: Deps, order: Order, page_id: str) -> bool:
 
 async def _pass(deps: Deps, order: Order, page_id: str, mode: str) -> bool:
     if order.algorithm == "ours":
-        is_ok = await _job(deps, "sync_page_customers", page_id=page_id, mode=mode)
+        is_ok = await _job(deps, f"sync_page_{order.stream}", page_id=page_id, mode=mode)
     else:
         is_ok = False
         with contextlib.suppress(ServiceError):

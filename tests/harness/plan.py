@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tests.harness.subjects import SUBJECTS, StreamName, Subject
 from tests.simulators.pancake import Rates, Switches, VirtualClock, World
 
 Algorithm = Literal["ours", "naive"]
@@ -14,7 +15,9 @@ Sweeps = Literal["none", "by hand", "when due"]
 
 PAGES = 2
 HISTORY_DAYS, INITIAL_DAYS = 4.0, 1.0
-TIE_ROWS = 250  # more than two answers hold
+#: More than two answers hold.
+TIE_ROWS: dict[StreamName, int] = {"customers": 250, "posts": 100, "conversations": 140}
+CONVERSATIONS_OF = 5  # customers, one has a conversation
 BELOW_NEWEST = 20  # rows above a run of malformed ones
 LAG_S = 20.0
 SETTLE_S, OVERLAP_S = 5, 300
@@ -36,14 +39,20 @@ class Plan:
     sweeps: Sweeps
     has_storms: bool
     bad_run: int
+    stream: StreamName = "customers"
+
+    @property
+    def subject(self) -> Subject:
+        """What the seed is about."""
+        return SUBJECTS[self.stream]
 
 
-def plan_of(seed: int) -> Plan:
+def plan_of(seed: int, stream: StreamName = "customers") -> Plan:
     """The plan of a seed. Every fault has its seeds; most of them have several at once."""
     rng = random.Random(f"plan/{seed}")
     sweeps: Sweeps = rng.choices(("none", "by hand", "when due"), (60, 20, 20))[0]
     switches = _switches(rng)
-    rates = _rates(rng.uniform(0.05, 0.4))
+    rates = RATES[stream](rng.uniform(0.05, 0.4))
     environment = {
         "SYNC_SETTLE_SECONDS": str(SETTLE_S),
         "SYNC_OVERLAP_SECONDS": str(OVERLAP_S),
@@ -54,21 +63,64 @@ def plan_of(seed: int) -> Plan:
         "PANCAKE_ALLOW_TOKEN_MINTING": "true",
         "PANCAKE_TIMEOUT_SECONDS": "5",
     }
+    customers, kills = rng.randint(400, 700), rng.randint(6, 10)
+    workers, has_storms = rng.choice((1, 1, 2)), rng.random() < 0.7
+    has_bad_run = rng.random() < 0.15
+    if stream != "customers":
+        switches |= _more_switches(rng, stream, switches)
+    if stream == "conversations":
+        customers = CONVERSATIONS_OF * rng.randint(150, 220)
     return Plan(
         seed=seed,
-        customers=rng.randint(400, 700),
+        customers=customers,
         switches=switches,
         environment=environment,
         rates=rates,
-        kills=rng.randint(6, 10),
-        workers=rng.choice((1, 1, 2)),
+        kills=kills,
+        workers=workers,
         sweeps=sweeps,
-        has_storms=rng.random() < 0.7,
-        bad_run=130 if rng.random() < 0.15 else 0,
+        has_storms=has_storms,
+        bad_run=BAD_RUN[stream] if has_bad_run else 0,
+        stream=stream,
     )
 
 
-def _rates(changes: float) -> Rates:
+#: Malformed rows one after the other, more than an answer holds.
+BAD_RUN: dict[StreamName, int] = {"customers": 130, "posts": 45, "conversations": 75}
+
+
+def _more_switches(rng: random.Random, stream: StreamName, switches: dict[str, Any]) -> dict[str, Any]:
+    percent = switches["malformed_pct"]
+    if stream == "posts":
+        return {"malformed_posts_pct": percent, "malformed_pct": 0.0}
+    return {
+        "malformed_threads_pct": percent,
+        "malformed_messages_pct": rng.choice((0.0, 1.0, 3.0)),
+        "malformed_pct": 0.0,
+        "v2_cursor_broken": rng.random() < 0.35,
+        "message_order": rng.choice(("asc", "desc")),
+        "null_tags": rng.random() < 0.3,
+        "strip_channel_prefix": rng.random() < 0.3,
+    }
+
+
+def _posts(changes: float) -> Rates:
+    return Rates(posts=0.3 * changes, delete_posts=0.04 * changes, tie_posts=0.0004, burst_rows=70)
+
+
+def _conversations(changes: float) -> Rates:
+    return Rates(
+        births=0.1 * changes,
+        messages=0.6 * changes,
+        touch_threads=0.3 * changes,
+        remove_messages=0.05 * changes,
+        delete_threads=0.03 * changes,
+        tie_threads=0.0004,
+        burst_rows=100,
+    )
+
+
+def _customers(changes: float) -> Rates:
     return Rates(
         changes=changes,
         births=0.2 * changes,
@@ -104,6 +156,13 @@ def _switches(rng: random.Random) -> dict[str, Any]:
     }
 
 
+RATES: dict[StreamName, Callable[[float], Rates]] = {
+    "customers": _customers,
+    "posts": _posts,
+    "conversations": _conversations,
+}
+
+
 class LiveWorld(World):
     """A world that tells of each page-level call, before it is answered."""
 
@@ -127,10 +186,8 @@ def world_of(plan: Plan) -> LiveWorld:
         clock=VirtualClock(int(time.time())),
         switches=switches,
         rates=plan.rates,
-        tie_rows=TIE_ROWS,
+        tie_rows=TIE_ROWS["customers"],
     )
-    for page in world.pages.values():
-        by_time = sorted(page.customers.latest.values(), key=lambda row: row.updated_us)
-        for row in by_time[-plan.bad_run - BELOW_NEWEST : -BELOW_NEWEST] if plan.bad_run else ():
-            row.kind = row.kind or "null_psid"
+    rng = random.Random(f"furnish/{plan.seed}")
+    plan.subject.furnish(world, rng, plan.bad_run, BELOW_NEWEST, TIE_ROWS[plan.stream])
     return world

@@ -1,6 +1,7 @@
 """One seed, from its beginning to its verdict."""
 
 import asyncio
+import contextlib
 import random
 import tempfile
 import time
@@ -12,15 +13,17 @@ from pymongo import MongoClient
 
 from src.clients.mongo import open_database
 from src.settings import MongoSettings
-from src.store.customers import customers
+from tests.harness.another import another
 from tests.harness.plan import Algorithm, LiveWorld, Plan, plan_of, world_of
+from tests.harness.subjects import StreamName
 from tests.harness.trouble import Trouble, sweep_modes
-from tests.harness.verdict import Document, Judge, Verdict
+from tests.harness.verdict import Document, Judge, Verdict, judge_of
 from tests.harness.workers import Order, Worker, crew
 from tests.simulators.pancake import running
 
 DEADLINE_S = 90.0
 LIFE_S = 5.0  # a life without a call that would end it is ended all the same
+LEFT_ALONE_S = 100_000.0
 STEP_S = 2_000.0  # beyond settle, overlap, lag and skew, whichever way they add up
 SWEEPS = 4  # one that may be under way, two that count, and one to spare for a backfill that finds none due yet
 LOG_SHOWN = 2_000
@@ -40,15 +43,22 @@ class Servers(Protocol):
         ...
 
 
-def run_seed(seed: int, algorithm: Algorithm, servers: Servers, *, deadline_s: float = DEADLINE_S) -> Verdict:
+def run_seed(
+    seed: int,
+    algorithm: Algorithm,
+    servers: Servers,
+    *,
+    stream: StreamName = "customers",
+    deadline_s: float = DEADLINE_S,
+) -> Verdict:
     """Run one seed. The world is the same each time; when exactly the workers are killed is not.
 
     Raises TimeoutError at the deadline. No process is left behind.
     """
-    plan, name, started = plan_of(seed), f"seed_{uuid.uuid4().hex[:12]}", time.monotonic()
+    plan, name, started = plan_of(seed, stream), f"seed_{uuid.uuid4().hex[:12]}", time.monotonic()
     with MongoClient[Document](servers.mongodb_uri, tz_aware=True) as client, tempfile.TemporaryFile() as log:
         world = world_of(plan)
-        judge = Judge(world, client[name])
+        judge = judge_of(plan.subject, world, client[name])
         try:
             run = asyncio.run(_run(plan, algorithm, servers, name, world, judge, log, deadline_s))
             verdict = judge.verdict(seed, algorithm)
@@ -78,9 +88,9 @@ async def _run(
         running(world, switches=plan.switches) as simulator,
         open_database(mongo) as database,
         crew(plan.workers, log) as workers,
+        contextlib.AsyncExitStack() as stack,
     ):
-        store = customers(database)
-        await store.ensure_indexes()
+        writer = await another(plan.stream, database, servers.redis_url, stack, list(world.pages))
         environment = {
             **plan.environment,
             "REDIS_URL": servers.redis_url,
@@ -89,7 +99,7 @@ async def _run(
             "PANCAKE_BASE_URL": simulator.base_url,
             "PANCAKE_ACCESS_TOKEN": world.user_token,
         }
-        run = Run(plan, algorithm, environment, world, workers, Trouble(plan, world, workers, store), judge)
+        run = Run(plan, algorithm, environment, world, workers, Trouble(plan, world, workers, writer), judge)
         await run.live()
         await run.finish()
         return run
@@ -140,6 +150,9 @@ class Run:
         """Freeze the world, let the work come to its end, and compare."""
         self._world.freeze()
         await self._quiet("incremental", "backfill")
+        if self._plan.stream == "conversations":  # those whose messages could not be read are left alone for a while
+            self._world.step(LEFT_ALONE_S)
+            await self._quiet("incremental", "backfill")
         self._look()
         self._judge.compare()
         if self._algorithm == "ours":
@@ -153,8 +166,8 @@ class Run:
     async def _sweep(self) -> None:
         """Changes that no stamp tells of, and deletions: full sweeps have to find both."""
         for page_id in self._world.pages:
-            self._world.change(page_id, 5, silent=True)
-            self._world.delete(page_id, 5)
+            self._plan.subject.befall(self._world, page_id, "silent", 5)
+            self._plan.subject.befall(self._world, page_id, "delete", 5)
         for _ in range(SWEEPS):
             await self._quiet(*sweep_modes(self._plan.sweeps))
             await self._quiet("incremental")
@@ -188,6 +201,7 @@ class Run:
         return Order(
             algorithm=self._algorithm,
             environment=self._environment,
+            stream=self._plan.stream,
             page_ids=list(self._world.pages),
             finish=list(finish),
             by_hand=self._plan.sweeps == "by hand" and self._algorithm == "ours",

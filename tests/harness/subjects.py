@@ -144,8 +144,7 @@ class Conversations(Subject):
                 is_long = rng.random() < LONG_THREADS
                 one.message_count = rng.randint(31, 130) if is_long else rng.randint(1, 6)
                 one.snippet = one.snippet or "?"
-            page.threads = type(page.threads)(page.threads._render)
-            page.threads.load(found)
+            page.threads.resort()
             for one in found:
                 for message in page.messages(one.rid):
                     message.fault = faults.drawn(faults.OF_MESSAGES, rng, world.switches.malformed_messages_pct)
@@ -169,7 +168,7 @@ def stand_of(said: list[threads.Message]) -> Stand:
     """Who spoke last, and what the customer said first that no human has answered."""
     stand = Stand()
     for message in sorted(said, key=lambda one: (one.inserted_us, one.mid)):
-        if message.removed or message.fault:
+        if message.removed:
             continue
         stand.last = ROLES.get(message.sender, "system")
         if stand.last == "agent":

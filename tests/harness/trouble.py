@@ -4,16 +4,10 @@ import asyncio
 import random
 import signal
 from collections.abc import Callable
-from datetime import UTC, datetime
 
-import orjson
-
-from src.clients.mongo import Document
-from src.store.rows import RowStore
-from src.sync.customers import customer_document
+from tests.harness.another import Writer
 from tests.harness.plan import LiveWorld, Plan, Sweeps
 from tests.harness.workers import Worker
-from tests.simulators.pancake import customers
 
 LONGEST_LIFE_CALLS = 45
 STORM_S = 0.25
@@ -25,10 +19,10 @@ RARE, SOMETIMES = 1 / 60, 1 / 20
 class Trouble:
     """Call `start` and `stop`; in between the world is a bad one. `calls` are counted all the time."""
 
-    def __init__(self, plan: Plan, world: LiveWorld, workers: list[Worker], store: RowStore) -> None:
-        self._plan, self._world, self._workers, self._store = plan, world, workers, store
+    def __init__(self, plan: Plan, world: LiveWorld, workers: list[Worker], writer: Writer) -> None:
+        self._plan, self._world, self._workers, self._writer = plan, world, workers, writer
         self._rng = random.Random(f"trouble/{plan.seed}")
-        self._writes: set[asyncio.Task[object]] = set()
+        self._writes: set[asyncio.Task[None]] = set()
         self._calls_left = 0
         self._is_on = False
         self.kills = 0
@@ -70,8 +64,8 @@ class Trouble:
             return
         self._now_and_then(SOMETIMES, lambda: self._world.step(self._rng.uniform(20, 300)))
         self._now_and_then(RARE, lambda: self._world.rotate(self._a_page()))
-        self._now_and_then(RARE / 4, lambda: self._world.tie(self._a_page(), self._rng.randint(120, 300)))
-        self._now_and_then(SOMETIMES, lambda: self._world.change(self._a_page(), self._rng.randint(1, 30)))
+        self._now_and_then(RARE / 4, lambda: self._befall("tie", self._rng.randint(120, 300)))
+        self._now_and_then(SOMETIMES, lambda: self._befall("change", self._rng.randint(1, 30)))
         self._now_and_then(SOMETIMES, self._write_as_another)
         if self._plan.has_storms:
             self._now_and_then(RARE / 2, self._storm)
@@ -82,6 +76,9 @@ class Trouble:
     def _now_and_then(self, share: float, act: Callable[[], object]) -> None:
         if self._rng.random() < share:
             act()
+
+    def _befall(self, what: str, rows: int) -> None:
+        self._plan.subject.befall(self._world, self._a_page(), what, rows)
 
     def _a_page(self) -> str:
         return self._rng.choice(list(self._world.pages))
@@ -104,20 +101,10 @@ class Trouble:
 
     def _write_as_another(self) -> None:
         """Store rows as a receiver of webhooks would: as they are now, whether lists show that yet or not."""
-        page_id = self._a_page()
-        shelf, rows = self._world.pages[page_id].customers, []
-        for rid in shelf.pick(self._rng, self._rng.randint(1, 20)):
-            row = shelf.latest[rid]
-            if not row.kind:
-                raw = orjson.loads(customers.render(row, self._world.switches))
-                rows.append(customer_document(page_id, raw)[1])
-        write = asyncio.create_task(self._write(rows, datetime.now(UTC), self._rng.uniform(0, WRITER_LATE_S)))
-        self._writes.add(write)
-        write.add_done_callback(self._writes.discard)
-
-    async def _write(self, rows: list[Document], asked_at: datetime, late_s: float) -> None:
-        await asyncio.sleep(late_s)
-        await self._store.upsert(rows, asked_at)
+        write = self._writer(self._world, self._a_page(), self._rng, self._rng.uniform(0, WRITER_LATE_S))
+        task = asyncio.create_task(write)
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
 
 
 def sweep_modes(sweeps: Sweeps) -> list[str]:

@@ -29,6 +29,7 @@ class Order:
 
     algorithm: Algorithm
     environment: dict[str, str]
+    stream: str
     page_ids: list[str]
     finish: list[str]
     by_hand: bool

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from src.clients import mongo
 from src.clients.probe import status_of
+from src.clients.rate_limit import RateLimiter
 from src.deps import Deps, open_deps
 from src.engine.inline import run_to_end
 from src.errors import PageUnavailable, Permanent, RateLimited, TokenRejected, Transient
@@ -194,8 +195,8 @@ async def test_pancake_is_asked_for_the_tags_of_one_page(lookout: Lookout, monke
         *(None, Transient("ConnectError; is Pancake reachable?"), None),
     ]
 
-    async def tags(page_id: str) -> list[Any]:
-        assert page_id == "100"
+    async def tags(page_id: str, *, tries: int) -> list[Any]:
+        assert (page_id, tries) == ("100", 1)
         error = answers.pop(0)
         if error is not None:
             raise error
@@ -209,6 +210,20 @@ async def test_pancake_is_asked_for_the_tags_of_one_page(lookout: Lookout, monke
         "🚨 pancake does not work: ConnectError; is Pancake reachable?",
         "✅ pancake works again",
     ]
+
+
+async def test_a_page_that_is_held_back_says_nothing_of_pancake(lookout: Lookout) -> None:
+    """A long backfill, or a pause Pancake asked for: the call would leave later than the look may take."""
+    lookout.watch("", health_failures=1)
+    pancake = PancakeSettings(access_token=SecretStr("u"))
+    limiter = RateLimiter(lookout.deps.redis, 5.0)
+    lookout.deps = replace(lookout.deps, settings=lookout.deps.settings.replace(pancake=pancake), limiter=limiter)
+    await lookout.deps.pages.upsert_named(["100"])
+    permit = await limiter.acquire("100")
+    for retry_after_s in (2.0, 600.0):
+        await limiter.refused("100", permit, retry_after_s)
+        assert await lookout.look() == []
+        assert "pancake" not in await lookout.states()
 
 
 class TestMongoIsAway:

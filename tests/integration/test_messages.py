@@ -188,8 +188,10 @@ async def test_a_conversation_that_cannot_be_read_stops_no_other(settings: Setti
         report = ran.report()
         assert (report["conversations"], report["failed"], report["set_aside"]) == (5, 1, 2)
         letters = await page.deps.database["dead_letters"].find({"kind": "row"}).to_list(None)
-        names = {each["rowId"] for each in letters}
-        assert names == {f"all of {refused}", bad + "_odd", f"unnamed of {odd}"}
+        names = sorted(each["rowId"] for each in letters)
+        assert set(names[:2]) == {f"all of {refused}", f"{bad}_odd"}
+        assert names[2].startswith("unnamed")
+        assert names[2].endswith(odd)
         assert refused in (await page.wrong())[0]
         page.wire.change = lambda _, body: body
         page.wire.paths.clear()
@@ -203,7 +205,7 @@ async def test_a_conversation_that_cannot_be_read_stops_no_other(settings: Setti
 async def test_one_that_fails_is_left_and_a_page_that_fails_is_told_of(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A few in a row are no longer the fault of each; a token that is refused never is."""
+    """Several in a row may be deleted ones, so the page is asked whose fault it is; a token that is refused is its."""
     monkeypatch.setattr(pancake_client, "wait_s", lambda *_, **__: 0.0)
     async with shop(settings, customers=0) as page:
         ids = [page.world.open_conversation(page.page_id) for _ in range(8)]
@@ -212,16 +214,16 @@ async def test_one_that_fails_is_left_and_a_page_that_fails_is_told_of(
         await list_pass(page, "incremental")
 
         def change(request: httpx.Request, body: Body) -> Body:
-            return {"success": False} if conversation_of(request) in failing else body
+            return {"success": False} if {conversation_of(request), request.url.path[-5:]} & failing else body
 
-        failing = set(ids[:1])
+        failing = set(ids[:5])
         page.wire.change = change
         drained = await page.drain()
-        assert (drained.conversations, drained.failed, drained.is_complete) == (7, 1, True)
+        assert (drained.conversations, drained.failed, drained.is_complete) == (3, 5, True)
         await page.later(120)
         page.touch(ids, START_S + 100)
         await list_pass(page, "incremental")
-        failing = set(ids)
+        failing = {*ids, "/tags"}
         with pytest.raises(Transient):
             await page.drain()
         page.wire.change = lambda request, body: (

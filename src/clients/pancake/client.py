@@ -113,9 +113,9 @@ class PancakeClient:
         reply = await self._page_call(page_id, "/users", {})
         return _typed(models.User, reply.body.get("users"), f"users of page {page_id}")
 
-    async def tags(self, page_id: str) -> list[models.Tag]:
+    async def tags(self, page_id: str, *, tries: int = TRIES) -> list[models.Tag]:
         """The page's tags; the cheapest call there is, so also the check whether a page answers."""
-        reply = await self._page_call(page_id, "/tags", {})
+        reply = await self._page_call(page_id, "/tags", {}, tries=tries)
         return _typed(models.Tag, reply.body.get("tags"), f"tags of page {page_id}")
 
     async def mint_page_token(self, page_id: str) -> str:
@@ -143,12 +143,14 @@ class PancakeClient:
             rows=rows, total=total if isinstance(total, int) else None, as_of=reply.as_of, asked_at=reply.asked_at
         )
 
-    async def _page_call(self, page_id: str, path: str, params: Params, *, version: int = 1) -> "_Reply":
+    async def _page_call(
+        self, page_id: str, path: str, params: Params, *, version: int = 1, tries: int = TRIES
+    ) -> "_Reply":
         token = await self.tokens.current(page_id)
         full_path = f"/public_api/v{version}/pages/{_path(page_id)}{path}"
         for _ in range(TOKENS):
             try:
-                return await self._call(page_id, "GET", full_path, {**params, "page_access_token": token})
+                return await self._call(page_id, "GET", full_path, {**params, "page_access_token": token}, tries=tries)
             except TokenRejected:
                 token = await self.tokens.after_refusal(page_id, token)
         raise TokenRejected(f"GET {full_path}: {TOKENS} page tokens were refused, a new one among them")

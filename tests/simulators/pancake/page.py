@@ -67,7 +67,7 @@ class Page:
         self.births = 0
         self.customers: Shelf[customers.Customer] = Shelf(lambda row: customers.render(row, switches))
         self.threads: Shelf[threads.Conversation] = Shelf(lambda row: threads.render(row, self.facts, switches))
-        self.posts: Shelf[Post] = Shelf(lambda row: _render_post(row, self.facts, switches))
+        self.posts: Shelf[Post] = Shelf(lambda row: render_post(row, self.facts, switches))
         self.deleted: list[str] = []
         self.deleted_threads: list[str] = []
         self.deleted_posts: list[str] = []
@@ -116,7 +116,8 @@ class Page:
         return self._messages
 
 
-def _render_post(post: Post, page: threads.PageFacts, switches: Switches) -> bytes:
+def render_post(post: Post, page: threads.PageFacts, switches: Switches) -> bytes:
+    """Write one row of the list of posts."""
     row: dict[str, Any] = {
         "id": post.rid,
         "page_id": page.shown_id(switches),

@@ -51,6 +51,12 @@ class Shelf(Generic[V]):
         for version in versions:
             self._admit(version)
             self.visible[version.rid] = version
+        self.resort()
+
+    def resort(self) -> None:
+        """Put rows that were edited in place where their stamps belong."""
+        for keys in (self._by_updated, self._by_inserted):
+            keys.clear()
         self._by_updated.update((v.updated_us, v.rid) for v in self.visible.values())
         self._by_inserted.update((v.inserted_us, v.rid) for v in self.visible.values())
 

@@ -15,6 +15,7 @@ import orjson
 from tests.simulators.pancake import threads
 from tests.simulators.pancake.clock import SECOND_US
 from tests.simulators.pancake.page import Page
+from tests.simulators.pancake.switches import Switches
 from tests.simulators.pancake.world import World
 
 WINDOW_US: Final = 30 * 60 * SECOND_US
@@ -50,7 +51,7 @@ class WebhookSender:
         if self._rng.random() * 100 < switches.webhook_drop_pct:
             self.dropped += 1
             return
-        body = orjson.dumps(self._event(page, thread, message))
+        body = orjson.dumps(event_json(page, thread, message, switches))
         copies = 2 if self._rng.random() * 100 < switches.webhook_duplicate_pct else 1
         self._queue.extend([(switches.webhook_url, body)] * copies)
         self._wake.set()
@@ -111,31 +112,34 @@ class WebhookSender:
             self.suspended = True
             self._queue.clear()
 
-    def _event(self, page: Page, thread: threads.Conversation, message: threads.Message) -> dict[str, Any]:
-        switches = self.world.switches
-        sent = threads.message_json(message, thread, page.facts, switches)
-        if message.sender == "customer":
-            sent["from"] = sent["from"] | {"page_customer_id": thread.customer_rid}
-        shown_id = page.facts.shown_id(switches)
-        post = {
-            "id": f"{shown_id}_1",
-            "type": "photo",
-            "message": "",
-            "from": {"id": shown_id, "name": page.facts.name},
-        }
-        conversation = {
-            "id": thread.rid,
-            "type": thread.kind,
-            "assignee_ids": [],
-            "from": {"id": thread.psid, "name": thread.name},
-            "is_combined": False,
-            "is_removed": False,
-            "is_replied": message.sender != "customer",
-            "read_watermarks": None,
-            "seen": thread.seen,
-            "snippet": thread.snippet,
-            "tags": list(thread.tags),
-        }
-        with_post = thread.kind == "COMMENT" or switches.webhook_post_in_inbox
-        data = {"conversation": conversation, "message": sent, "post": post if with_post else None}
-        return {"page_id": shown_id, "event_type": "messaging", "data": data}
+
+def event_json(
+    page: Page, thread: threads.Conversation, message: threads.Message, switches: Switches
+) -> dict[str, Any]:
+    """Return the event of one message."""
+    sent = threads.message_json(message, thread, page.facts, switches)
+    if message.sender == "customer":
+        sent["from"] = sent["from"] | {"page_customer_id": thread.customer_rid}
+    shown_id = page.facts.shown_id(switches)
+    post = {
+        "id": f"{shown_id}_1",
+        "type": "photo",
+        "message": "",
+        "from": {"id": shown_id, "name": page.facts.name},
+    }
+    conversation = {
+        "id": thread.rid,
+        "type": thread.kind,
+        "assignee_ids": [],
+        "from": {"id": thread.psid, "name": thread.name},
+        "is_combined": False,
+        "is_removed": False,
+        "is_replied": message.sender != "customer",
+        "read_watermarks": None,
+        "seen": thread.seen,
+        "snippet": thread.snippet,
+        "tags": list(thread.tags),
+    }
+    with_post = thread.kind == "COMMENT" or switches.webhook_post_in_inbox
+    data = {"conversation": conversation, "message": sent, "post": post if with_post else None}
+    return {"page_id": shown_id, "event_type": "messaging", "data": data}
