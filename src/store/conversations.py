@@ -65,11 +65,9 @@ class Conversations:
         """Create what is missing."""
         await self.rows.ensure_indexes()
         due = [("pageId", ASCENDING), ("updatedAt", DESCENDING)]
-        told = [("openAlertId", ASCENDING)]
         await self._collection.create_indexes(
             [
                 IndexModel(due, partialFilterExpression={"messagesDue": True}, name=_DUE),
-                IndexModel(told, partialFilterExpression={"openAlertId": {"$exists": True}}, name="open_alert"),
             ]
         )
 

@@ -95,7 +95,7 @@ class CursorReader:
         while True:
             answer = await self._client.conversations(page_id, since=0, until=high, order_by="inserted_at")
             first = first or answer
-            picked += [row for row in answer.rows if since <= (_second(row, "updated_at") or -1) <= until]
+            picked += [row for row in answer.rows if _may_be_of(row, since, until)]
             if len(answer.rows) < CONVERSATIONS_PER_CALL:
                 break
             began = [second for second in (_second(row, "inserted_at") for row in answer.rows) if second is not None]
@@ -125,6 +125,12 @@ def _cursors(ids: list[str]) -> Iterator[str]:
 def _id(row: Row) -> str | None:
     found = row.get("id") if isinstance(row, dict) else None
     return str(found) if isinstance(found, str | int) else None
+
+
+def _may_be_of(row: Row, since: int, until: int) -> bool:
+    """Also a row that does not say when it changed: it is to be set aside by name, not passed over."""
+    second = _second(row, "updated_at")
+    return second is None or since <= second <= until
 
 
 def _second(row: Row, name: str) -> int | None:

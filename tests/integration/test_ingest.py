@@ -483,7 +483,7 @@ async def test_from_pancake_to_who_waits_within_a_second(settings: Settings) -> 
             for conversation_id, message in last.items():
                 found = await conversations.find_one({"conversationId": conversation_id})
                 assert found is not None
-                who = {"native": "agent"}.get(message.sender, message.sender)
+                who = {"native": "agent", "auto": "bot"}.get(message.sender, message.sender)
                 assert found["lastSender"] == who
                 if who == "customer":
                     assert found["awaitingReplySince"] is not None

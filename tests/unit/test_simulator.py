@@ -316,3 +316,91 @@ async def test_served_simulator_cuts_connections_and_takes_control_calls() -> No
         assert (await http.post(f"{sim.control_url}/switches", json=off)).status_code == 200
         assert (await http.get(url)).status_code == 500
         assert (await http.post(f"{sim.control_url}/switches", json={"page_sice": 1})).status_code == 400
+
+
+async def test_conversations_are_tagged_together_deleted_and_changed_in_silence() -> None:
+    """A bulk tag leaves one second for many; a silent change leaves the stamp; the truth tells who is gone."""
+    async with client(still_world()) as c:
+        page_id, before = c.page.page_id, dict(c.page.threads.latest)
+        c.world.step(0.5)
+        tied = c.world.act(page_id, "tie_threads", 65)
+        gone = [*c.world.act(page_id, "delete_threads", 2), tied[0]]
+        if tied[0] in c.page.threads.latest:
+            c.world.delete_conversation(page_id, tied[0])
+        [silent] = c.world.act(page_id, "silent_threads")
+        truth = c.world.truth(page_id)
+        assert set(gone) == set(truth["deleted_conversations"])
+        alive = {each["id"]: each for each in truth["conversations"]}
+        assert set(alive) == set(before) - set(gone)
+        touched = [alive[rid] for rid in tied if rid in alive]
+        assert len({each["updated_us"] // 1_000_000 for each in touched}) == 1
+        assert all(each["version"] > 1 for each in touched)
+        second = touched[0]["updated_us"] // 1_000_000
+        window = {"since": second, "until": second + 1}
+        first = (await c.get("conversations", version="v2", **window)).json()["conversations"]
+        last = first[-1]["id"]
+        rest = (await c.get("conversations", version="v2", last_conversation_id=last, **window)).json()["conversations"]
+        assert {row["id"] for row in first + rest} == {each["id"] for each in touched}
+        assert c.page.threads.latest[silent].version > before[silent].version
+
+
+async def test_a_removed_message_is_shown_as_removed_and_touches_its_conversation() -> None:
+    """It stays in the list, as the vendor's `is_removed` says."""
+    async with client(still_world()) as c:
+        rid = c.world.open_conversation(c.page.page_id)
+        mid = c.world.say(c.page.page_id, rid, "customer", "oops")
+        before = c.page.threads.latest[rid].updated_us
+        c.world.remove_message(c.page.page_id, rid, mid)
+        [row] = (await c.get(f"conversations/{rid}/messages")).json()["messages"]
+        assert (row["id"], row["is_removed"]) == (mid, True)
+        assert c.page.threads.latest[rid].updated_us > before
+
+
+async def test_notes_of_the_system_name_nobody_and_automats_sign() -> None:
+    """What the reference says of both."""
+    async with client(still_world()) as c:
+        rid = c.world.open_conversation(c.page.page_id)
+        for sender in ("system", "auto"):
+            c.world.say(c.page.page_id, rid, sender, "hello")
+        system, auto = (await c.get(f"conversations/{rid}/messages")).json()["messages"]
+        assert (system["from"], system["attachments"][0]["type"]) == ({}, "system_message")
+        assert auto["original_message"] == "[Botcake Reply] hello"
+
+
+async def test_posts_share_seconds_vanish_and_have_faults() -> None:
+    """Each kind of fault reaches the wire; what was deleted does not."""
+    async with client(still_world(malformed_posts_pct=50)) as c:
+        page_id = c.page.page_id
+        tied = c.world.act(page_id, "tie_posts", 60)
+        gone = c.world.act(page_id, "delete_posts", 5)
+        assert c.world.truth(page_id)["deleted_posts"] == gone
+        rows = b"".join(
+            [
+                (await c.get("posts", since=0, until=END_S, page_size=30, page_number=number)).content
+                for number in (1, 2, 3, 4)
+            ]
+        )
+        assert not any(rid.encode() in rows for rid in gone)
+        alive = [c.page.posts.latest[rid] for rid in tied if rid not in gone]
+        assert all(post.rid.encode() in rows for post in alive if post.fault != "null_row")
+        for sign in (b'"id":null', b"not-a-date", b'"row ', b"null,", b"\\ud800", b"36893488147"):
+            assert sign in rows
+
+
+async def test_conversations_and_messages_have_faults() -> None:
+    """Each kind reaches the wire, and the truth names those of conversations."""
+    async with client(still_world(malformed_threads_pct=60, malformed_messages_pct=70)) as c:
+        page_id = c.page.page_id
+        rows = b""
+        for days in range(0, 100, 10):
+            window = {"since": START_S - (days + 10) * 86_400, "until": START_S - days * 86_400}
+            rows += (await c.get("conversations", version="v2", **window)).content
+        for sign in (b"not-a-date", b'"row ', b"null", b"\\ud800", b"36893488147", b'["INBOX"]'):
+            assert sign in rows
+        assert len({each["fault"] for each in c.world.truth(page_id)["conversations"]}) >= 8
+        rid = c.world.open_conversation(page_id)
+        for _ in range(30):
+            c.world.lives[page_id].message(rid, c.world.now_us(), c.world.now_us())
+        found = (await c.get(f"conversations/{rid}/messages")).content
+        for sign in (b"not-a-date", b'"row ', b"null,", b"\\ud800", b"36893488147"):
+            assert sign in found
