@@ -99,12 +99,13 @@ class CursorReader:
             if len(answer.rows) < CONVERSATIONS_PER_CALL:
                 break
             began = [second for second in (_second(row, "inserted_at") for row in answer.rows) if second is not None]
-            if not began or min(began) >= high:
+            # whether the bound itself belongs to the window is not documented, so the next one holds all of a second
+            before, high = high, min(began, default=high) + 1
+            if high >= before:  # an answer full of one second: there may be more of it
                 raise Malformed(
                     f"conversations of page {page_id}: more than {CONVERSATIONS_PER_CALL} share one second, and "
                     "Pancake ignores the cursor (last_conversation_id); nothing can be counted as read"
                 )
-            high = min(min(began) + 1, high - 1)  # whether the bound itself belongs to the window is not documented
         unique = {_id(row) or str(place): row for place, row in enumerate(picked)}
         return Listing(list(unique.values()), None, first.as_of, first.asked_at)
 

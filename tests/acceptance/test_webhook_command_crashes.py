@@ -63,7 +63,7 @@ def test_enabling_an_endpoint_is_killed_at_every_step(plots: Plots) -> None:
 
 
 def _enabled(plot: Plot, fate: Fate) -> None:
-    endpoint = plot.endpoint(retry_after(429, 1), ok())
+    endpoint = plot.endpoint(retry_after(429, 4), ok())  # time enough to disable it
     first = plot.ready(WEBHOOK_BACKOFF_BASE_SECONDS="0")
     asked = plot.send()
     until(lambda: bool(plot.deliveries(tries=1)), "it asked for a pause")

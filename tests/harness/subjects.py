@@ -137,10 +137,11 @@ class Conversations(Subject):
             tie_us = whole_second(now_us - DAY_US)
             for one in rng.sample(found, min(tie_rows, len(found))):
                 one.updated_us = tie_us + rng.randrange(SECOND_US)
-                one.inserted_us = min(one.inserted_us, one.updated_us - 1)
             for one in found[-bad_run - below_newest : -below_newest] if bad_run else ():
                 one.fault = one.fault or "bad_updated_at"
             for one in found:
+                # more than 60 that began in one second and an ignored cursor are too much for any reader
+                one.inserted_us = one.updated_us - rng.randint(1, 3 * DAY_US)
                 is_long = rng.random() < LONG_THREADS
                 one.message_count = rng.randint(31, 130) if is_long else rng.randint(1, 6)
                 one.snippet = one.snippet or "?"

@@ -241,7 +241,7 @@ async def test_the_cap_is_kept_by_two_workers(settings: Settings) -> None:
 
 async def test_one_dead_merchant_slows_nobody(settings: Settings) -> None:
     """Though it has much to be told, and never answers: the others' events go as if it was not there."""
-    async with yard(settings, concurrency=10, timeout_seconds=5.0) as here:
+    async with yard(settings, concurrency=10, timeout_seconds=10.0) as here:
         await here.endpoint("dead", slow(60.0), merchant_id="m2")
         await here.endpoint("shop")
         await here.send_many(200, merchant_id="m2")
@@ -249,7 +249,7 @@ async def test_one_dead_merchant_slows_nobody(settings: Settings) -> None:
         begun = time.monotonic()
         await here.send_many(100)
         await here.have("delivered", 100)
-        assert time.monotonic() - begun < 4.0
+        assert time.monotonic() - begun < 8.0  # less than one of its calls takes
         assert here.merchants.peak("dead") <= 8
         assert here.merchants.count("shop") == 100
 

@@ -27,7 +27,9 @@ class List2:
     changed: dict[str, int]
     began: dict[str, int] = field(default_factory=dict)
     is_cursor_ignored: bool = False
+    is_until_inside: bool = True
     cap: int = 60
+    unreadable: set[str] = field(default_factory=set)
     meanwhile: Callable[[int], None] = lambda _: None
     calls: list[str | None] = field(default_factory=list)
 
@@ -38,7 +40,8 @@ class List2:
         self.calls.append(after_id)
         self.meanwhile(len(self.calls))
         by = self.changed if order_by == "updated_at" else self.began
-        found = sorted((key for key in self.changed if since <= by[key] <= until), key=lambda key: (-by[key], key))
+        last = until if self.is_until_inside or order_by == "updated_at" else until - 1
+        found = sorted((key for key in self.changed if since <= by[key] <= last), key=lambda key: (-by[key], key))
         if after_id is not None and not self.is_cursor_ignored:
             place = (-by[after_id], after_id) if after_id in self.changed else None
             found = [key for key in found if place is not None and (-by[key], key) > place]
@@ -47,6 +50,8 @@ class List2:
 
     def _row(self, key: str) -> Row:
         times = {"updated_at": self.changed[key], "inserted_at": self.began.get(key, SECOND)}
+        if key in self.unreadable:
+            return {"id": key, "updated_at": "soon", "inserted_at": "never"}
         return {"id": key, **{name: datetime.fromtimestamp(at, UTC).isoformat() for name, at in times.items()}}
 
 
@@ -129,12 +134,20 @@ async def test_an_ignored_cursor_is_known_even_while_rows_leave() -> None:
     assert set(found) >= {key for key, at in source.changed.items() if at == SECOND}
 
 
-async def test_where_nothing_helps_it_says_so() -> None:
-    """More than an answer of conversations began in one second, and the cursor is ignored."""
-    source = List2(tie(200), is_cursor_ignored=True)
+@pytest.mark.parametrize("is_until_inside", [True, False])
+async def test_where_nothing_helps_it_says_so(is_until_inside: bool) -> None:
+    """More than an answer of conversations began in one second, and the cursor is ignored; whatever the bounds mean."""
+    source = List2(tie(200), is_cursor_ignored=True, is_until_inside=is_until_inside)
     source.began = dict.fromkeys(source.changed, SECOND - 10)
     with pytest.raises(Malformed, match="ignores the cursor"):
         await read_all(source)
+
+
+async def test_a_row_that_does_not_say_when_it_changed_is_not_passed_over() -> None:
+    """It has to be set aside by name."""
+    source = List2(tie(200), is_cursor_ignored=True, unreadable={"c0150"})
+    source.began = {key: SECOND - 1000 + place for place, key in enumerate(source.changed)}
+    assert "c0150" in await read_all(source)
 
 
 async def test_a_short_window_needs_no_cursor() -> None:
