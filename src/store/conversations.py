@@ -17,6 +17,7 @@ from ..rules.waiting import Standing
 from .rows import RowStore
 
 NO_PLAN: Document = {"nextStepAt": "", "policyVersion": ""}
+SHORT_US = 1_000_000  # of a second's grain
 _DUE = "messages_due"  # of few among hundreds of thousands: not left to the planner, which may think of other days
 
 
@@ -30,12 +31,16 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A conversation whose messages are to be read. `through`: all up to this stamp are stored, None for none."""
+    """A conversation whose messages are to be read. `through`: all up to this stamp are stored, None for none.
+
+    `again`: the stamp for which they were read before, and did not reach it.
+    """
 
     conversation_id: str
     stamp: int
     through: int | None = None
     rest: Rest | None = None
+    again: int | None = None
 
 
 class _Rows(RowStore):
@@ -66,9 +71,7 @@ class Conversations:
         await self.rows.ensure_indexes()
         due = [("pageId", ASCENDING), ("updatedAt", DESCENDING)]
         await self._collection.create_indexes(
-            [
-                IndexModel(due, partialFilterExpression={"messagesDue": True}, name=_DUE),
-            ]
+            [IndexModel(due, partialFilterExpression={"messagesDue": True}, name=_DUE)]
         )
 
     async def mark_changed(self, conversation_ids: Sequence[str]) -> None:
@@ -83,7 +86,7 @@ class Conversations:
         query["deletedAt"] = None
         if newer_than is not None:
             query["updatedAt"] = {"$gte": newer_than}
-        fields = {"conversationId": 1, "stamp": 1, "messagesThrough": 1, "messagesRest": 1}
+        fields = dict.fromkeys(("conversationId", "stamp", "messagesThrough", "messagesRest", "messagesAgain"), 1)
         found = self._collection.find(query, fields).sort("updatedAt", DESCENDING).hint(_DUE).limit(most)
         return [_unread(document) async for document in found]
 
@@ -91,10 +94,11 @@ class Conversations:
         """How many conversations of a page have messages to be read."""
         return int(await self._collection.count_documents({"pageId": page_id, "messagesDue": True}, hint=_DUE))
 
-    async def have_read(self, unread: Unread, newest: int | None) -> None:
+    async def have_read(self, unread: Unread, newest: int | None, again_at: float) -> None:
         """All its messages are stored, up to `newest`; should it have changed meanwhile it is to be read once more.
 
-        One that is gone by now stays unread: its messages are to be looked at should it come back.
+        And once more at `again_at` where none is as new as its change: that was a tag, or a message that shows later
+        than the list does. One that is gone by now stays unread: its messages are to be looked at should it come back.
         """
         one = {"conversationId": unread.conversation_id, "deletedAt": None}
         read: Document = {
@@ -104,7 +108,10 @@ class Conversations:
         if newest is not None:
             read["$max"]["messagesThrough"] = newest
         await self._collection.update_one(one, read)
-        await self._collection.update_one({**one, "stamp": unread.stamp}, {"$set": {"messagesDue": False}})
+        done: Document = {"messagesDue": False}
+        if (newest is None or newest < unread.stamp - SHORT_US) and unread.again != unread.stamp:
+            done = {"messagesAgain": unread.stamp, "messagesNotBefore": again_at}
+        await self._collection.update_one({**one, "stamp": unread.stamp}, {"$set": done})
 
     async def have_begun(self, unread: Unread, rest: Rest) -> None:
         """It is read but for the `rest`: the next reading goes on there."""
@@ -170,6 +177,7 @@ def _unread(document: Document) -> Unread:
         stamp=document.get("stamp") or 0,
         through=document.get("messagesThrough"),
         rest=Rest(rest["newest"], rest["skip"]) if rest else None,
+        again=document.get("messagesAgain"),
     )
 
 

@@ -16,6 +16,7 @@ FIELDS: Document = dict.fromkeys(
     (
         *("conversationId", "pageId", "type", "customerName", "assigneeIds", "tags", "tagNames", "updatedAt"),
         *("awaitingReplySince", "awaitingMessageId", "repliedAt", "repliedBy", "messagesDue", "nextStepAt"),
+        *("stamp", "messagesStamp"),
         *("openAlertId", "deletedAt"),
     ),
     1,
@@ -146,7 +147,8 @@ def _waiter(document: Document) -> Waiter:
         tag_names=_texts(document.get("tagNames")),
         replied_at=document.get("repliedAt"),
         replied_by=document.get("repliedBy"),
-        messages_due=bool(document.get("messagesDue")),
+        # those that were read for this version, and are looked at once more, are known
+        messages_due=bool(document.get("messagesDue")) and document.get("messagesStamp") != document.get("stamp"),
         next_step_at=document.get("nextStepAt"),
         open_alert_id=document.get("openAlertId"),
     )

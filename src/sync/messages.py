@@ -24,6 +24,7 @@ MOST_CALLS = 2_000  # for one conversation
 KEEP_EVERY = 20  # calls
 AGAIN = 3  # rows of the answer before that are asked for once more: one that was deleted meanwhile moves the others up
 AGAIN_LATER = 15  # the same where another reading goes on; less than an answer, or it would get nowhere
+LATE_S = 60  # after which messages that the list knew of already are looked for once more
 LATE_US = 60_000_000  # a message may show so much later than its stamp
 OLD_SIZES = (20, 25)  # answers of older versions of the API: not a sign of the end
 FIRST_WAIT_S, LONGEST_WAIT_S = 60.0, 86_400.0
@@ -148,7 +149,7 @@ class _Drain:
         if not is_read:
             await self._keep(unread, reading)
             return False
-        await self._conversations.have_read(unread, reading.newest)
+        await self._conversations.have_read(unread, reading.newest, self._client.server_now() + LATE_S)
         self.drained.conversations += 1
         return True
 

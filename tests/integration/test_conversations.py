@@ -162,7 +162,7 @@ async def test_a_conversation_that_goes_while_its_messages_are_read_stays_to_be_
         await keep(page.deps.messages, page.page_id, rid, answer.rows, answer.asked_at)
         await conversations.remove(rid, datetime.now(UTC) - timedelta(days=1))
         await settle(conversations, page.deps.messages, rid)
-        await conversations.have_read(unread, unread.stamp)
+        await conversations.have_read(unread, unread.stamp, 0.0)
         stored = (await page.rows())[rid]
         assert (stored.get("awaitingReplySince"), stored.get("messagesStamp"), stored["messagesDue"]) == (
             None,
@@ -177,8 +177,13 @@ async def test_a_conversation_that_goes_while_its_messages_are_read_stays_to_be_
 
 async def test_the_monitors_questions_are_answered_from_indexes(settings: Settings) -> None:
     """They are asked each few minutes, of hundreds of thousands of conversations."""
+    questions = {
+        "due": {"pageId": "1", "nextStepAt": {"$gt": 0, "$lte": 9}},
+        "waiting": {"pageId": "1", "awaitingReplySince": {"$gt": 0}, "policyVersion": {"$ne": "a"}},
+        "conversationId_1": {"conversationId": {"$in": ["a", "b"]}, "openAlertId": {"$in": ["c"]}},
+    }
     async with shop(settings, customers=0) as page:
         collection = page.deps.database["conversations"]
-        for query in ({"openAlertId": "a", "nextStepAt": {"$gt": 0, "$lt": 9}}, {"openAlertId": {"$in": ["a", "b"]}}):
+        for index, query in questions.items():
             plan = str((await collection.find(query).explain())["queryPlanner"]["winningPlan"])
-            assert "open_alert" in plan, (query, plan)
+            assert f"'indexName': '{index}'" in plan, (query, plan)

@@ -249,11 +249,11 @@ async def test_what_changes_while_it_is_read_is_read_once_more(settings: Setting
         page.world.say(page.page_id, rid, "agent")
         await page.later(20)
         await list_pass(page, "incremental")
-        await conversations.have_read(unread, unread.stamp)
+        await conversations.have_read(unread, unread.stamp, 0.0)
         assert (await page.rows())[rid]["messagesDue"]
         await asyncio.gather(page.drain(), page.drain())
         assert not (await page.rows())[rid]["messagesDue"]
-        await conversations.have_read(unread, unread.stamp)  # a slow one that began before
+        await conversations.have_read(unread, unread.stamp, 0.0)  # a slow one that began before
         await list_pass(page, "incremental")
         assert not (await page.rows())[rid]["messagesDue"]
         assert await page.wrong() == []

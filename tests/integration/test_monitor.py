@@ -74,6 +74,24 @@ async def test_bots_do_not_answer_and_nudges_do_not_restart_the_wait(settings: S
         assert len(await watch.told(620)) == 1
 
 
+async def test_a_message_that_shows_later_than_the_list_is_looked_for_once_more(settings: Settings) -> None:
+    """The list knows already that something came; the messages do not yet."""
+    async with watching(settings) as watch:
+        rid = watch.customer(10)
+        watch.go_to(20)
+        messages = watch.world.page(watch.page_id).messages(rid)
+        late = messages.pop()
+        await watch.sync()
+        assert not (await watch.conversation(rid)).get("awaitingReplySince")
+        messages.append(late)
+        for second in (50, 85):
+            watch.go_to(second)
+            await watch.sync()
+        found = await watch.conversation(rid)
+        assert (found["awaitingReplySince"], found["messagesDue"]) == (START + 10, False)
+        assert len(await watch.told(615)) == 1
+
+
 async def test_another_wait_of_the_same_customer_is_told_anew(settings: Settings) -> None:
     async with watching(settings) as watch:
         rid = watch.customer(10)
