@@ -14,11 +14,12 @@ from ..deps import Deps
 from ..rules.policy import Policy, Step, applies, is_too_old
 from ..store.alerts import WAITING, Alert
 from ..store.outbox import Item
-from ..store.waiting import Waiter
+from ..store.waiting import Plan, Waiter
 from .fresh import known_until, refresh, tell_lateness
 from .outgoing import RESOLVED, items_of, released, resolved_items, spawn_senders
-from .plan import BATCH, is_same_wait, key_of, plan_of, plan_page, steps_left, store_plans
+from .plan import BATCH, LOOK_AGAIN_S, is_same_wait, key_of, plan_of, plan_page, steps_left, store_plans
 
+TOO_OLD = "too old"  # nobody is told of it any more, and nothing has ended
 MOST_AT_ONCE = 20 * BATCH  # of one page in one look; the rest is the next one's
 
 
@@ -46,18 +47,22 @@ async def look_at_page(deps: Deps, page_id: str, policy: Policy) -> Looked:
     looked, page = Looked(), await deps.pages.name(page_id) or page_id
     looked.planned = await plan_page(deps, page_id, policy)
     asked = None
-    if await deps.waiting.due(page_id, deps.now(), 1):
+    # what was held back by quiet hours or a cap needs a look as what is due now does
+    if await deps.waiting.due(page_id, deps.now(), 1) or await deps.outbox.addresses(deps.now(), page_id):
         asked = await refresh(deps, page_id)
         looked.planned += await plan_page(deps, page_id, policy)
     looked.is_late = await tell_lateness(deps, page_id, page, asked or await known_until(deps, page_id))
     looked.resolved = await _resolve(deps, page_id, policy)
-    await _tell_due(deps, page_id, page, policy, asked or 0.0, looked)
+    if asked is None:
+        looked.held = len(await deps.waiting.due(page_id, deps.now(), BATCH))
+        return looked
+    await _tell_due(deps, page_id, page, policy, asked, looked)
+    await spawn_senders(deps, await deps.outbox.addresses(deps.now(), page_id))
     return looked
 
 
 async def _tell_due(deps: Deps, page_id: str, page: str, policy: Policy, until: float, looked: Looked) -> None:
     """Hand the due steps to the outbox, batch by batch: the longest due first."""
-    addresses: set[str] = set()
     seen: set[str] = set()
     while len(seen) < MOST_AT_ONCE:
         waiters = await deps.waiting.due(page_id, deps.now(), BATCH + len(seen))  # those that are held stay due
@@ -65,15 +70,21 @@ async def _tell_due(deps: Deps, page_id: str, page: str, policy: Policy, until: 
         if not fresh:
             break
         seen.update(waiter.conversation_id for waiter in fresh)
-        known = [each for each in fresh if not each.messages_due and (each.next_step_at or 0) <= until]
+        known = [each for each in fresh if _is_known(each, until, deps.settings.alerts.freshness_seconds)]
         looked.held += len(fresh) - len(known)
-        addresses |= await _tell(deps, page, policy, known, until, looked)
-    await spawn_senders(deps, addresses)
+        await _tell(deps, page, policy, known, until, looked)
 
 
-async def _tell(
-    deps: Deps, page: str, policy: Policy, waiters: Sequence[Waiter], until: float, looked: Looked
-) -> set[str]:
+def _is_known(waiter: Waiter, until: float, freshness_s: float) -> bool:
+    """Whether a wait is known until its step was due.
+
+    One whose messages alone cannot be read, for so long that a page would be late, is told of as it was known last.
+    """
+    due = waiter.next_step_at or 0.0
+    return due <= until and (not waiter.messages_due or until - due > freshness_s)
+
+
+async def _tell(deps: Deps, page: str, policy: Policy, waiters: Sequence[Waiter], until: float, looked: Looked) -> None:
     now = deps.now()
     alerts = await deps.alerts.by_key(key_of(waiter.conversation_id) for waiter in waiters)
     due, rest = list[_Due](), list[Waiter]()
@@ -82,15 +93,17 @@ async def _tell(
             found = _due_of(waiter, policy, alerts.get(key_of(waiter.conversation_id)), min(now, until))
         except Exception as e:  # noqa: BLE001 - whatever is wrong with one conversation stops no other
             looked.faulty += 1
-            logger.error("conversation cannot be judged", conversation_id=waiter.conversation_id, error=repr(e)[:200])
+            logger.error(
+                "conversation cannot be judged", conversation_id=waiter.conversation_id, error=type(e).__name__
+            )
+            await deps.waiting.plan([Plan(waiter, now + LOOK_AGAIN_S, policy.version)])
             continue
         if found is None:
             rest.append(waiter)
         else:
             steps, alert = found
             due.append(_Due(waiter, alert or _new_alert(waiter, deps, page, steps[-1].severity, now), steps))
-    new = [each.alert for each in due if not each.alert.steps]
-    await deps.alerts.open(new)
+    due = await _opened(deps, due)
     await deps.alerts.anchor([(each.alert.alert_id, each.waiter.message_id, each.waiter.since or 0) for each in due])
     names = await deps.staff.names(due[0].waiter.page_id) if due else {}
     items = list(chain.from_iterable(_items(each, policy, names, now) for each in due))
@@ -100,7 +113,19 @@ async def _tell(
     await deps.waiting.plan([plan_of(each.waiter, policy, done[each.waiter.conversation_id], now) for each in due])
     await store_plans(deps, rest, policy)
     looked.told += sum(len(each.steps) for each in due)
-    return {item.to for item in items if item.release_at <= now}
+
+
+async def _opened(deps: Deps, due: Sequence[_Due]) -> list[_Due]:
+    """Open their alerts; without those who were answered meanwhile, and whose alert another worker opened otherwise."""
+    there = await deps.waiting.get(each.waiter.conversation_id for each in due)
+    still = [each for each in due if _is_still(each.waiter, there.get(each.waiter.conversation_id))]
+    await deps.alerts.open([each.alert for each in still if not each.alert.steps])
+    found = await deps.alerts.by_key(each.alert.key for each in still)
+    return [each for each in still if each.alert.key in found and found[each.alert.key].alert_id == each.alert.alert_id]
+
+
+def _is_still(waiter: Waiter, now: Waiter | None) -> bool:
+    return now is not None and (now.since, now.message_id) == (waiter.since, waiter.message_id)
 
 
 def _names(due: _Due) -> tuple[str, ...]:
@@ -177,32 +202,35 @@ async def _resolve(deps: Deps, page_id: str, policy: Policy) -> int:
     now = deps.now()
     for alert in alerts:
         waiter = waiters.get(alert.conversation_id or "")
-        reason = _end_of(alert, waiter, policy)
+        reason = end_of(alert, waiter, policy, now)
         if reason is None:
             continue
         ended.setdefault(reason, []).append(alert)
         until = waiter.replied_at if waiter and reason == "answered" and waiter.replied_at else now
-        facts[alert.alert_id] = {"until": until, "answered": reason == "answered"}
+        facts[alert.alert_id] = {"until": until, "answered": reason == "answered", "silent": reason == TOO_OLD}
     if not facts:
         return 0
+    over = []
     if deps.settings.alerts.send_resolved:
-        over = await resolved_items(deps, facts, now)
+        over = await resolved_items(deps, {key: about for key, about in facts.items() if not about["silent"]}, now)
         over = [replace(item, release_at=released(policy, item.to, now)) for item in over]
         await deps.outbox.add(over)
-        await spawn_senders(deps, (item.to for item in over if item.release_at <= now))
     await deps.outbox.drop_pending(list(facts), but_step=RESOLVED)
     for reason, those in ended.items():
         await deps.alerts.resolve([alert.alert_id for alert in those], now, reason)
     await deps.waiting.forget_alerts(
         {each.alert_id: each.conversation_id for each in alerts if each.alert_id in facts and each.conversation_id}
     )
+    await spawn_senders(deps, (item.to for item in over if item.release_at <= now))  # when all of it is written
     return len(facts)
 
 
-def _end_of(alert: Alert, waiter: Waiter | None, policy: Policy) -> str | None:
+def end_of(alert: Alert, waiter: Waiter | None, policy: Policy, now: float) -> str | None:
     """Why an alert is over; None where it is not."""
     if waiter is None:
         return "gone"
     if not is_same_wait(waiter, alert):
         return "answered" if waiter.replied_at is not None and waiter.replied_at >= alert.since else "taken back"
-    return None if applies(policy, waiter.type, waiter.tags, waiter.tag_names) else "left out"
+    if not applies(policy, waiter.type, waiter.tags, waiter.tag_names):
+        return "left out"
+    return TOO_OLD if waiter.since is not None and is_too_old(policy, waiter.since, now) else None

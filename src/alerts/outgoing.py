@@ -5,7 +5,7 @@ from typing import Any
 
 from ..deps import Deps
 from ..rules.policy import Policy
-from ..store.alerts import Alert
+from ..store.alerts import WAITING, Alert
 from ..store.outbox import Item
 
 IN_APP = "app:all"  # everything that is told can be read there, whatever else is set
@@ -25,7 +25,7 @@ def items_of(
             severity,
             release_at,
             dict(facts),
-            alert.page_id,
+            alert.page_id if alert.kind == WAITING else None,  # the page's rows wait for a look at it
             alert.conversation_id,
         )
         for address in dict.fromkeys((*to, IN_APP))

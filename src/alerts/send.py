@@ -5,7 +5,7 @@ marked as a repeat where the first may have arrived: a customer told of twice do
 Channels that take an id (webhooks, the app, e-mail) get the same one again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from loguru import logger
@@ -16,17 +16,16 @@ from ..deps import Deps
 from ..engine.boundary import in_words
 from ..engine.letters import REPLAY, current_call
 from ..engine.queue import Queue, new_id
-from ..errors import Permanent, ServiceError, Transient
-from ..rules.alert_text import Line, Text, compose
+from ..errors import Misuse, Permanent, ServiceError, Transient
+from ..rules.alert_text import RANK, Line, Text, compose
 from ..rules.recipients import Recipient, recipient_of
-from ..store.alerts import WAITING, Alert
 from ..store.outbox import Item, Parcel
 from ..webhooks.submit import submit
 from .notices import close_notice, open_notice
 from .outgoing import RESOLVED
+from .wanted import still_wanted
 
 HOUR_S = 3600.0
-MOST_LISTED = 500  # customers in one event of a webhook
 
 
 async def send_all(deps: Deps, to: str, *, is_last_try: bool) -> tuple[int, int]:
@@ -46,8 +45,9 @@ async def send_all(deps: Deps, to: str, *, is_last_try: bool) -> tuple[int, int]
     while parcel := await _next(deps, to):
         sent = await _send(deps, recipient, parcel, is_last_try=is_last_try)
         messages, told = messages + bool(sent), told + sent
-    if messages:
-        await close_notice(deps, f"channel:{to}")
+    if messages and await close_notice(deps, f"channel:{to}") and await deps.outbox.retry_failed(to):
+        more = await send_all(deps, to, is_last_try=is_last_try)  # what could not be sent while the channel failed
+        return messages + more[0], told + more[1]
     return messages, told
 
 
@@ -66,7 +66,7 @@ async def _next(deps: Deps, to: str) -> Parcel | None:
 
 async def _send(deps: Deps, recipient: Recipient, parcel: Parcel, *, is_last_try: bool) -> int:
     """Send one message; returns how many things it told, 0 where none is wanted any more."""
-    items = await _still_wanted(deps, await deps.outbox.items(parcel.message_id))
+    items = await still_wanted(deps, recipient, await deps.outbox.items(parcel.message_id))
     if not items:
         await deps.outbox.finish(parcel, "dropped", deps.now())
         return 0
@@ -84,35 +84,11 @@ async def _send(deps: Deps, recipient: Recipient, parcel: Parcel, *, is_last_try
 async def _not_sent(deps: Deps, parcel: Parcel, error: ServiceError, *, is_over: bool) -> None:
     words = in_words(error, deps)
     if not is_over:
-        await deps.outbox.let_go(parcel, words, is_unsure=isinstance(error, Unsure))
+        await deps.outbox.let_go(parcel, words, is_unsure=parcel.was_sending or isinstance(error, Unsure))
         return
     await deps.outbox.finish(parcel, "failed", deps.now(), error=words)
     facts = {"address": parcel.to, "error": words}
     await open_notice(deps, f"channel:{parcel.to}", kind="channel", severity="critical", facts=facts, but=parcel.to)
-
-
-async def _still_wanted(deps: Deps, items: Sequence[Item]) -> list[Item]:
-    """Without what is over, or was acknowledged meanwhile."""
-    now = deps.now()
-    alerts = await deps.alerts.get({item.alert_id for item in items if item.kind == WAITING})
-    over = [item for item in items if item.kind == WAITING and _is_over(item, alerts)]
-    quiet = [item for item in items if _quiet_until(item, alerts) > now]
-    if over:
-        await deps.outbox.drop(over)
-    for item in quiet:
-        await deps.outbox.put_back([item], _quiet_until(item, alerts))
-    gone = {item.item_id for item in (*over, *quiet)}
-    return [item for item in items if item.item_id not in gone]
-
-
-def _is_over(item: Item, alerts: Mapping[str, Alert]) -> bool:
-    alert = alerts.get(item.alert_id)
-    return item.step != RESOLVED and alert is not None and not alert.is_open
-
-
-def _quiet_until(item: Item, alerts: Mapping[str, Alert]) -> float:
-    alert = alerts.get(item.alert_id)
-    return alert.quiet_until if alert is not None and alert.is_open and item.step != RESOLVED else 0.0
 
 
 def _language(items: Sequence[Item], deps: Deps) -> str:
@@ -131,7 +107,7 @@ def _lines(items: Sequence[Item], now: float) -> list[Line]:
         until = float(item.facts.get("until") or now) if is_over else now
         line = Line(item.kind, item.severity, is_over, max(0.0, until - since) / 60, item.facts)
         known = lines.get((item.alert_id, is_over))
-        if known is None or known.facts.get("late", False) <= item.facts.get("late", False):
+        if known is None or RANK.get(known.severity, 0) <= RANK.get(item.severity, 0):
             lines[item.alert_id, is_over] = line
     return list(lines.values())
 
@@ -142,14 +118,19 @@ async def _deliver(deps: Deps, recipient: Recipient, parcel: Parcel, text: Text,
         return None
     if recipient.channel == "webhook":
         event = "alert.resolved" if all(item.step == RESOLVED for item in items) else "alert.raised"
-        submitted = await submit(
-            deps,
-            Queue(deps.redis, CATALOG),
-            merchant_id=recipient.target,
-            event=event,
-            payload={"message": text.title, "alerts": [_listed(item, deps.now()) for item in items[:MOST_LISTED]]},
-            idempotency_key=parcel.message_id,
-        )
+        try:
+            submitted = await submit(
+                deps,
+                Queue(deps.redis, CATALOG),
+                merchant_id=recipient.target,
+                event=event,
+                payload={"message": text.title, "alerts": [_listed(item, deps.now()) for item in items]},
+                idempotency_key=parcel.message_id,
+            )
+        except Misuse:
+            if parcel.was_sending:  # it is stored already, and said then how long they had waited
+                return None
+            raise
         return submitted.event_id
     note = Note(
         note_id=parcel.message_id,

@@ -96,8 +96,19 @@ async def insert(collection: Collection, documents: Sequence[Document]) -> dict[
     except DuplicateKeyError as e:
         return {0: {"code": e.code}}
     except BulkWriteError as e:
+        if e.details["writeConcernErrors"]:
+            raise Transient("MongoDB could not confirm that what was written is safe") from None
         return {fault["index"]: fault for fault in e.details["writeErrors"]}
     return {}
+
+
+async def insert_new(collection: Collection, documents: Sequence[Document]) -> list[int]:
+    """Insert what is not there yet; returns the places of taken keys. Raises Transient on another fault."""
+    faults = await insert(collection, documents) if documents else {}
+    others = sorted({fault["code"] for fault in faults.values()} - {DUPLICATE})
+    if others:
+        raise Transient(f"MongoDB refused what was to be stored in {collection.name} (error {others[0]})")
+    return list(faults)
 
 
 async def ping(database: Database, shown: str) -> None:

@@ -111,7 +111,7 @@ def usual_steps(
         steps.insert(0, Step("warn", -before_s, "warning", tuple(warn_to) or (ASSIGNEE,)))
     later = [minutes for minutes in escalate_minutes if minutes > 0]
     for number, minutes in enumerate(later, 1):
-        name = "escalate" if len(later) == 1 else f"escalate {number}"
+        name = "escalate" if number == 1 else f"escalate {number}"
         steps.append(Step(name, minutes * 60, "critical", tuple(escalate_to) or tuple(to)))
     return tuple(steps)
 

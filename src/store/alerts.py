@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument, UpdateOne
 from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from ..clients.mongo import Database, Document, insert
+from ..clients.mongo import Database, Document, insert_new
 
 WAITING = "waiting"
 KEPT = timedelta(days=90)  # after the end
@@ -67,14 +67,18 @@ class Alerts:
     async def open(self, alerts: Sequence[Alert]) -> set[str]:
         """Open those whose key has none open; returns the ids of those that are new.
 
-        One that was over goes on where it stopped: the answer that ended it was taken back.
+        One that was over begins again: the answer that ended it was taken back. What was told stays told, by the ids
+        of the outbox.
         """
         if not alerts:
             return set()
-        faults = await insert(self._collection, [_document(alert) for alert in alerts])
+        faults = await insert_new(self._collection, [_document(alert) for alert in alerts])
         there = [alerts[place].alert_id for place in faults]
         if there:
-            again = {"$set": {"status": "open"}, "$unset": {"resolvedAt": "", "reason": "", "expiresAt": ""}}
+            again = {
+                "$set": {"status": "open", "steps": []},
+                "$unset": {"resolvedAt": "", "reason": "", "expiresAt": ""},
+            }
             writes = [UpdateOne({"_id": alert_id, "status": "resolved"}, again) for alert_id in there]
             with suppress(BulkWriteError):  # another one of its key is open
                 await self._collection.bulk_write(writes, ordered=False)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
-from ..clients.mongo import Database, Document, insert
+from ..clients.mongo import Database, Document, insert_new
 
 KEPT = timedelta(days=90)
 
@@ -30,4 +30,6 @@ class Notifications:
         now = datetime.now(UTC)
         rest: Document = {"createdAt": now, "readAt": None, "expiresAt": now + KEPT}
         if notifications:
-            await insert(self._collection, [{**each, "notificationId": each["_id"], **rest} for each in notifications])
+            await insert_new(
+                self._collection, [{**each, "notificationId": each["_id"], **rest} for each in notifications]
+            )

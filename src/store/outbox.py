@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pymongo import ASCENDING, IndexModel
+from pymongo import ASCENDING, IndexModel, UpdateOne
 
-from ..clients.mongo import Database, Document, insert
+from ..clients.mongo import Collection, Database, Document, insert_new
 
 KEPT = timedelta(days=100)  # longer than an alert is: the row is what keeps a step from being told twice
 HELD_S = 150.0  # a message whose sender died is taken up by another after this long
-MOST_ITEMS = 1_000  # of one message
+MOST_ITEMS = 500  # of one message
 UNFINISHED = ("open", "sending")
 
 
@@ -65,6 +65,10 @@ class Outbox:
         await self._items.create_indexes(
             [
                 IndexModel([("to", ASCENDING), ("releaseAt", ASCENDING)], partialFilterExpression=pending),
+                IndexModel(
+                    [("pageId", ASCENDING), ("releaseAt", ASCENDING)], partialFilterExpression=pending, name="released"
+                ),
+                IndexModel([("to", ASCENDING)], partialFilterExpression={"state": "failed"}, name="failed"),
                 IndexModel([("messageId", ASCENDING)], sparse=True),
                 IndexModel([("alertId", ASCENDING)]),
                 IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
@@ -74,27 +78,48 @@ class Outbox:
         await self._messages.create_indexes(
             [
                 IndexModel([("to", ASCENDING), ("heldUntil", ASCENDING)], partialFilterExpression=unfinished),
+                IndexModel([("heldUntil", ASCENDING)], partialFilterExpression=unfinished, name="left"),
                 IndexModel([("to", ASCENDING), ("sentAt", ASCENDING)]),
                 IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
             ]
         )
 
     async def add(self, items: Sequence[Item]) -> None:
-        """Put items in. One that is there already stays as it is, sent or not."""
+        """Put items in. One that is there already stays as it is, but one that was dropped waits again."""
         now = datetime.now(UTC)
         for start in range(0, len(items), MOST_ITEMS):
-            await insert(self._items, [_document(item, now) for item in items[start : start + MOST_ITEMS]])
+            some = items[start : start + MOST_ITEMS]
+            there = await insert_new(self._items, [_document(item, now) for item in some])
+            writes = [
+                UpdateOne(
+                    {"_id": some[place].item_id, "state": "dropped"},
+                    {"$set": {"state": "pending", "releaseAt": some[place].release_at}, "$unset": {"messageId": ""}},
+                )
+                for place in there
+            ]
+            if writes:
+                await self._items.bulk_write(writes, ordered=False)
 
-    async def addresses(self, now: float) -> set[str]:
-        """Addresses for which something is to be sent now, or is left over from a sender that died."""
-        pending = await self._items.distinct("to", {"state": "pending", "releaseAt": {"$lte": now}})
-        left = await self._messages.distinct("to", {"isUnfinished": True, "heldUntil": {"$lte": now}})
-        return {*pending, *left}
+    async def addresses(self, now: float, page_id: str | None = None) -> set[str]:
+        """Addresses for which something about this page is to be sent now.
+
+        Without a page: something about none, or a message that is left over from a sender that died.
+        """
+        query: Document = {"state": "pending", "releaseAt": {"$lte": now}, "pageId": page_id}
+        found = await _addresses(self._items, query, "released")
+        if page_id is None:
+            found |= await _addresses(self._messages, {"isUnfinished": True, "heldUntil": {"$lte": now}}, "left")
+        return found
 
     async def told(self, alert_ids: Iterable[str]) -> list[Item]:
         """What was told, or is being told, of these alerts."""
         query = {"alertId": {"$in": list(alert_ids)}, "state": {"$in": ["sent", "taken"]}}
         return [_item(document) async for document in self._items.find(query)]
+
+    async def heard(self, to: str, alert_ids: Iterable[str]) -> set[str]:
+        """Those of these alerts of which this address was told."""
+        query = {"alertId": {"$in": list(alert_ids)}, "to": to, "state": "sent"}
+        return set(await self._items.distinct("alertId", query))
 
     async def take_up(self, to: str, now: float) -> Parcel | None:
         """A message to this address that nobody sends any more, though it is not over; held from now on."""
@@ -190,10 +215,10 @@ class Outbox:
         )
         return int(result.modified_count)
 
-    async def recent(self, most: int = 50) -> list[Document]:
-        """The last messages, newest first, as stored."""
-        found = self._messages.find({}, sort=[("createdAt", -1)], limit=most)
-        return [document async for document in found]
+
+async def _addresses(collection: Collection, query: Document, index: str) -> set[str]:
+    found = collection.aggregate([{"$match": query}, {"$group": {"_id": "$to"}}], hint=index)
+    return {document["_id"] async for document in found}
 
 
 def _document(item: Item, now: datetime) -> Document:

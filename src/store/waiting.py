@@ -78,12 +78,13 @@ class Waiting:
 
     async def unplanned(self, page_id: str, policy_version: str, most: int) -> list[Waiter]:
         """Who waits and has no plan by this policy."""
-        query = {"pageId": page_id, "awaitingReplySince": {"$gt": 0}, "policyVersion": {"$ne": policy_version}}
+        query: Document = {"pageId": page_id, "awaitingReplySince": {"$gt": 0}, "deletedAt": None}
+        query["policyVersion"] = {"$ne": policy_version}
         return await self._found(query, most)
 
     async def due(self, page_id: str, now: float, most: int) -> list[Waiter]:
         """Whose next step is due, the longest due first."""
-        query = {"pageId": page_id, "nextStepAt": {"$gt": 0, "$lte": now}}
+        query = {"pageId": page_id, "nextStepAt": {"$gt": 0, "$lte": now}, "deletedAt": None}
         found = self._collection.find(query, FIELDS).sort("nextStepAt", ASCENDING).limit(most)
         return [_waiter(document) async for document in found]
 

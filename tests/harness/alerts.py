@@ -94,7 +94,9 @@ class Watch:
     async def send(self, deps: Deps | None = None) -> None:
         """Send what waits, to every address."""
         deps = deps or self.deps
-        for to in sorted(await deps.outbox.addresses(deps.now())):
+        for to in sorted(
+            await deps.outbox.addresses(deps.now()) | await deps.outbox.addresses(deps.now(), self.page_id)
+        ):
             await run_to_end(ALL_JOBS, deps, "send_alerts", {"to": to}, max_tries=1)
 
     async def told(self, seconds: float | None = None) -> Sequence[str]:

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
-from src.alerts import desk, monitor
+from src.alerts import desk, monitor, plan
 from src.alerts.monitor import told_by
 from src.alerts.notices import close_notice, open_notice, tell
 from src.alerts.send import send_all
@@ -14,7 +15,10 @@ from src.clients.channels import Unsure
 from src.errors import Misuse, Permanent, Transient
 from src.rules.policy import Policy, Step
 from src.settings import Settings
+from src.sync.standing import settle
+from src.webhooks import endpoints
 from tests.harness.alerts import START, Watch, watching
+from tests.harness.merchants import with_webhooks
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 
@@ -369,3 +373,107 @@ async def test_a_plain_message_is_sent_once_per_id(settings: Settings) -> None:
             await tell(watch.deps, "telegram:-5", note_id="report:2026-05-14", title="Báo cáo", text="...")
             await watch.send()
         assert [note.title for note in watch.post.to("telegram:-5")] == ["ℹ️ Báo cáo"]
+
+
+async def test_what_was_held_is_told_only_if_it_is_still_so(settings: Settings) -> None:
+    """Quiet until ten; the answer came at half past nine, and nobody has looked since."""
+    async with watching(settings, quiet_hours="telegram:-1=22:00-10:00") as watch:
+        rid = watch.customer(10)
+        await watch.told(620)
+        watch.say(rid, "agent", 1_800)
+        watch.go_to(3_601)
+        await watch.sync()
+        await watch.send()
+        assert watch.post.to("telegram:-1") == []
+
+
+async def test_an_answer_taken_back_brings_the_alert_back(settings: Settings) -> None:
+    """It was answered before anything was sent, so nothing was; then the answer is removed."""
+    async with watching(settings, escalate_minutes="0") as watch:
+        rid = watch.customer(10)
+        watch.go_to(620)
+        await watch.sync()
+        await watch.look()
+        watch.say(rid, "agent", 621)
+        watch.go_to(625)
+        await watch.sync()
+        await watch.look()
+        await watch.send()
+        assert watch.post.sent == []
+        await watch.deps.database["messages"].update_one(
+            {"conversationId": rid, "sender": "agent"}, {"$set": {"isRemoved": True}}
+        )
+        await settle(watch.deps.conversations, watch.deps.messages, rid)
+        await watch.look(700)
+        await watch.send()
+        assert len(watch.post.to("telegram:-1")) == 1
+
+
+async def test_a_message_that_may_have_come_stays_a_repeat_however_often_it_fails(settings: Settings) -> None:
+    async with watching(settings) as watch:
+        watch.customer(10)
+        watch.post.faults["telegram:-1"] = [Unsure("cut off"), Transient("busy")]
+        watch.go_to(620)
+        await watch.sync()
+        await watch.look()
+        for _ in range(2):
+            with pytest.raises(Transient):
+                await send_all(watch.deps, "telegram:-1", is_last_try=False)
+        await send_all(watch.deps, "telegram:-1", is_last_try=False)
+        assert [note.is_repeat for note in watch.post.to("telegram:-1")] == [True]
+
+
+async def test_nobody_hears_of_the_end_of_what_they_were_never_told(settings: Settings) -> None:
+    async with watching(settings) as watch:
+        rid = watch.customer(10)
+        watch.post.faults["telegram:-1"] = [Transient("busy")]
+        await watch.told(620)
+        watch.say(rid, "agent", 630)
+        assert await watch.told(640) == []
+
+
+async def test_a_worker_that_read_before_the_answer_came_tells_nothing_after_it(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has read who is due; then the answer is synced, and another worker ends the alert."""
+    async with watching(settings) as watch:
+        rid = watch.customer(10)
+        await watch.told(620)
+        watch.go_to(1_830)
+        await watch.sync()
+        real = plan.steps_left
+
+        def slow(*args: Any) -> Any:
+            monkeypatch.setattr(monitor, "steps_left", real)
+            watch.deps.database.delegate["conversations"].update_one(
+                {"conversationId": rid}, {"$set": {"awaitingReplySince": None, "awaitingMessageId": None}}
+            )
+            return real(*args)
+
+        monkeypatch.setattr(monitor, "steps_left", slow)
+        assert (await watch.look()).told == 0
+        assert await states(watch) == {f"{rid}|breach": "sent"}
+
+
+async def test_a_page_of_hundreds_reaches_a_webhook_whole_and_a_repeat_is_no_failure(settings: Settings) -> None:
+    async with watching(with_webhooks(settings), to="webhook:m1") as watch:
+        await endpoints.add(watch.deps, merchant_id="m1", url="http://127.0.0.1:9/x")
+        for number in range(520):
+            watch.customer(1 + number * 0.1)
+        watch.go_to(700)
+        await watch.sync()
+        await watch.look()
+        parcel = await watch.deps.outbox.begin("webhook:m1", "msg_1", watch.deps.now())
+        assert parcel is not None
+        await send_all(watch.deps, "webhook:m1", is_last_try=True)
+        await watch.deps.database["alert_messages"].update_one({"_id": "msg_1"}, {"$set": {"heldUntil": 0.0}})
+        await send_all(watch.deps, "webhook:m1", is_last_try=True)
+        items = watch.deps.database["alert_items"]
+        assert await items.count_documents({"to": "webhook:m1", "state": "sent"}) == 520
+        again = {"isUnfinished": True, "heldUntil": 0.0, "state": "sending"}
+        await watch.deps.database["alert_messages"].update_one({"_id": "msg_1"}, {"$set": again})
+        await items.update_many({"messageId": "msg_1"}, {"$set": {"state": "taken"}})
+        watch.go_to(800)
+        await send_all(watch.deps, "webhook:m1", is_last_try=True)
+        assert await items.count_documents({"to": "webhook:m1", "state": "sent"}) == 520
+        assert not await watch.deps.alerts.by_key(["channel:webhook:m1"])

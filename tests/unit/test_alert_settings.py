@@ -49,7 +49,7 @@ def test_what_a_shop_writes_is_what_it_gets(monkeypatch: pytest.MonkeyPatch) -> 
         ALERT_LEAVE_OUT_TYPES="comment",
         ALERT_LANGUAGE="en",
     )
-    assert [step.name for step in found.steps] == ["warn", "breach", "escalate 1", "escalate 2"]
+    assert [step.name for step in found.steps] == ["warn", "breach", "escalate", "escalate 2"]
     assert found.steps[1].to == (ASSIGNEE, "telegram:-1001234", "email:sales@shop.example")
     assert found.steps[3].to == ("zalo:12345678",)
     assert found.staff == {"u1": ("telegram:1", "email:an@shop.example"), "u2": ("slack:binh",)}
