@@ -19,7 +19,7 @@ def test_every_wait_is_told_once_in_time_and_nothing_else(servers: Servers) -> N
     rules = [rules_of(number) for number in range(PAGES)]
     policies = [policy_of(number, f"webhook:{SHOP}") for number in range(PAGES)]
     played = asyncio.run(play(script, policies, servers, sync_every_min=5))
-    verdict = judge(script, rules, played.told)
+    verdict = judge(script, rules, played.told, slack_s=60.0)  # how soon within a tick is the bench's to measure
     assert verdict.is_clean, verdict
     assert verdict.expected > 20
     assert played.kills == 2
