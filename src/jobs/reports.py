@@ -20,7 +20,8 @@ async def report_response_times(deps: Deps, day: str | None = None) -> str:
     page_ids = await deps.pages.to_sync(deps.settings.pancake.page_ids)
     late = await lacking(deps, page_ids, *bounds(on, on, deps.settings.service.zone))
     if late and day is None and _may_wait(deps):
-        raise Snooze(f"not everything of {on} has been read yet; pages: {len(late)}", after_s=LOOK_AGAIN_S)
+        unread = f"not everything of {on} has been read yet; pages: {len(late)}"
+        raise Snooze(unread, after_s=LOOK_AGAIN_S, is_usual=True)  # each new shop's first day begins so
     pages = await report_day(deps, on)
     told = await send_report(deps, on, pages, late) if day is None else 0
     page_rows = [rows[0] for rows in pages.values() if rows]
