@@ -69,12 +69,12 @@ def _page(page_id: str) -> str:
     return page_id
 
 
-@declare(lane="sync", unique_key=_page, has_history=False)
+@declare(lane="sync", unique_key=_page, history_days=1.0)
 def sync_page_staff(page_id: str) -> None:
     """Sample who of a page's staff is there."""
 
 
-@declare(lane="sync", has_history=False)
+@declare(lane="sync", history_days=0.25)
 def ingest_pancake_event(event: dict[str, Any], received_at: float = 0.0) -> None:
     """Store what one of Pancake's own webhooks says, and wake a poll of its page."""
 
@@ -84,7 +84,7 @@ def monitor_conversations() -> None:
     """Find customers who have waited too long, and have them told of."""
 
 
-@declare(lane="monitoring", unique_key=_page, has_history=False)
+@declare(lane="monitoring", unique_key=_page, history_days=1.0)
 def monitor_page(page_id: str) -> None:
     """The same for one page."""
 

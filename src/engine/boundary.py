@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -30,10 +30,11 @@ class End:
 
     `done`: `outcome` says how. `retry`: it failed and is to run again in `again_in_s`. `snoozed`: it did not fail and
     is to run again in `again_in_s`; no try is spent. `dead`: it failed for good and is kept as a dead letter, unless
-    `is_kept` is false: MongoDB did not take the letter, and the job must stay in the queue.
+    `is_kept` is false: MongoDB did not take the letter, and the job must stay in the queue. `cancelled`: somebody
+    stopped it.
     """
 
-    kind: Literal["done", "retry", "snoozed", "dead"]
+    kind: Literal["done", "retry", "snoozed", "dead", "cancelled"]
     outcome: str = ""
     error: str = ""
     again_in_s: float = 0.0
@@ -54,7 +55,7 @@ async def run_job(
     declaration = job.declaration
     token, call_token = trace.current.set(call.traceparent), current_call.set(call)
     page = {"page_id": arguments["page_id"]} if "page_id" in arguments else {}
-    with logger.contextualize(job=declaration.name, job_id=call.job_id, attempt=call.attempt, **page):
+    with logger.contextualize(job=declaration.name, job_id=call.job_id, lane=call.lane, attempt=call.attempt, **page):
         try:
             outcome = await _called(job, deps, arguments)
         except Snooze as e:
@@ -69,7 +70,7 @@ async def run_job(
             current_call.reset(call_token)
         took_s = time.perf_counter() - started
         _log(end, duration_ms=round(took_s * 1000))
-    deps.record(_run(declaration.name, call, end, started_at, took_s, has_history=declaration.has_history))
+    deps.record(run_of(declaration.name, call, end, started_at, took_s, arguments, declaration.history_days))
     return end
 
 
@@ -94,11 +95,11 @@ async def _called(job: Job[Any], deps: Deps, arguments: dict[str, Any]) -> str:
 
 async def bury(name: str, lane: str, deps: Deps, arguments: dict[str, Any], error: str, call: Call, raw: bytes) -> End:
     """The end of a job that is not to be run: unknown, unreadable, or killing its workers. `raw` is what was queued."""
-    with logger.contextualize(job=name, job_id=call.job_id, attempt=call.attempt):
+    with logger.contextualize(job=name, job_id=call.job_id, lane=lane, attempt=call.attempt):
         letter = Letter(name, lane, original(call.job_id), arguments, error, "", raw)
         end = End("dead", error=error, is_kept=await keep(letter, deps, call))
         _log(end, duration_ms=0)
-    deps.record(_run(name, call, end, time.time(), 0.0))
+    deps.record(run_of(name, call, end, time.time(), 0.0, arguments))
     return end
 
 
@@ -123,7 +124,7 @@ async def _failed(
     letter = Letter(
         declaration.name,
         declaration.lane,
-        letter_id(declaration, call.job_id, arguments),
+        letter_id(declaration, call.job_id, arguments, call.schedule),
         arguments,
         text,
         redact("".join(traceback.format_exception(error))),
@@ -140,7 +141,16 @@ def _settle() -> None:
         task.uncancel()
 
 
-def _run(name: str, call: Call, end: End, started_at: float, took_s: float, *, has_history: bool = True) -> Run:
+def run_of(
+    name: str,
+    call: Call,
+    end: End,
+    started_at: float,
+    took_s: float,
+    arguments: Mapping[str, Any],
+    history_days: float | None = None,
+) -> Run:
+    """What is recorded of one attempt."""
     return Run(
         name,
         call.job_id,
@@ -154,7 +164,11 @@ def _run(name: str, call: Call, end: End, started_at: float, took_s: float, *, h
         str(end.outcome),
         end.error,
         trace.trace_id(call.traceparent),
-        has_history,
+        arguments,
+        call.schedule,
+        call.tick_at,
+        history_days,
+        call.fence,
     )
 
 

@@ -24,7 +24,8 @@ MOST = 500  # jobs in one call: Redis does nothing else meanwhile
 class Claimed:
     """A job this process may run while it renews its lease.
 
-    `failed`: attempts that failed; `killed`: workers that died while they ran it; `score`: its place in the lane.
+    `failed`: attempts that failed; `killed`: workers that died while they ran it; `score`: its place in the lane;
+    `fence`: higher than that of every holder before.
     """
 
     lane: str
@@ -33,6 +34,7 @@ class Claimed:
     failed: int
     killed: int
     score: bytes
+    fence: int = 0
 
     @property
     def tries(self) -> str:
@@ -75,8 +77,8 @@ def given_back(job: Claimed) -> Finish:
 
 def handed(message: bytes) -> tuple[Claimed, float]:
     """A job `enqueue.lua` claimed in our name, from the message that brought it, and when, in ms of Redis' clock."""
-    lane, job_id, payload, at_ms = orjson.loads(message)
-    return Claimed(lane, job_id, payload, 0, 0, str(int(at_ms)).encode()), at_ms
+    lane, job_id, payload, at_ms, fence = orjson.loads(message)
+    return Claimed(lane, job_id, payload, 0, 0, str(int(at_ms)).encode(), int(fence)), at_ms
 
 
 def arrived(job: Claimed, lease_s: float) -> Finish:
@@ -112,9 +114,9 @@ class Claims:
         for lane, key, step in keys_:
             args += (lane, key, step)
         async with in_time():
-            rows, next_due_ms, dues, now_ms = await self._scripts("claim", args)
+            rows, next_due_ms, dues, now_ms, fence = await self._scripts("claim", args)
         self._ahead_ms = now_ms - monotonic() * 1000
-        jobs = [_claimed(keys_[number - 1][0], *rest) for number, *rest in rows if _is_id(rest[0])]
+        jobs = [_claimed(keys_[number - 1][0], int(fence), *rest) for number, *rest in rows if _is_id(rest[0])]
         waiting = [(lane, due) for (lane, _, _), due in zip(keys_, dues, strict=True)]
         return Answer(jobs, waiting, None if next_due_ms < 0 else next_due_ms / 1000)
 
@@ -171,6 +173,6 @@ def _is_id(job_id: bytes) -> bool:
     return True
 
 
-def _claimed(lane: str, job_id: bytes, payload: bytes | None, tries: bytes, score: bytes) -> Claimed:
+def _claimed(lane: str, fence: int, job_id: bytes, payload: bytes | None, tries: bytes, score: bytes) -> Claimed:
     failed, _, killed = tries.partition(b":")
-    return Claimed(lane, job_id.decode(), payload, int(failed or 0), int(killed or 0), score)
+    return Claimed(lane, job_id.decode(), payload, int(failed or 0), int(killed or 0), score, fence)

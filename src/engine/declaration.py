@@ -26,7 +26,8 @@ class Declaration(Generic[P]):
     full jitter over `retry_base_s` doubled each time, at most `retry_cap_s`, unless the failure names a time itself.
     `unique_key`: from the arguments, the thing of which only one may wait or run; None for no limit.
     `max_kills`: workers that may die while they run it before it is taken for the cause.
-    `scheduled_arguments`: what its schedule calls it with. `has_history`: whether its runs are kept in `job_runs`.
+    `scheduled_arguments`: what its schedule calls it with. `history_days`: how long its runs are kept in `job_runs`,
+    None for WORKER_HISTORY_DAYS.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Declaration(Generic[P]):
     max_kills: int = 3
     unique_key: Callable[P, str] | None = None
     scheduled_arguments: dict[str, Any] = field(default_factory=dict)
-    has_history: bool = True
+    history_days: float | None = None
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
         """`<job>:<unique key>` for these arguments, or None."""

@@ -29,9 +29,7 @@ class History:
         self._dropped = 0
 
     def add(self, run: Run) -> None:
-        """Note a run, where its job has a history; it is stored within about a second."""
-        if not run.has_history:
-            return
+        """Note a run; it is stored within about a second."""
         if len(self._waiting) == KEPT_WAITING:
             self._dropped += 1
         self._waiting.append(run)

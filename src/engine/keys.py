@@ -34,6 +34,11 @@ GROUP = (
 )
 GROUP_OF = "folkform:group-of:"  # + job id: `<lane it waits in>|<group>`
 UNIQUE = "folkform:unique:"  # + unique key: the job that holds it, until that job ends
+SCHEDULE = "folkform:schedule:"  # + name, hash: tick (ms), the last that was decided; job, the run it started; lane
+CANCEL = (
+    "folkform:cancel"  # sorted set: jobs that are to be stopped wherever they run -> when that was asked for, in ms
+)
+FENCE = "folkform:fence"  # the highest number that was given to the holder of a job
 ONCE = "folkform:once:"  # + job id that is never accepted a second time (a schedule's tick)
 
 #: What every script starts with.

@@ -30,7 +30,10 @@ async def _no_attempts() -> Attempts:
 class Call:
     """One attempt of a job: under which id, in which lane, the how-manieth (1-based), enqueued when (Unix seconds).
 
-    `past` gives the attempts that failed before it, oldest first, each with `at`, `error` and `worker`.
+    `schedule`: the name of the schedule that started it, or "", and the tick (Unix seconds) it stands for. `fence`: a
+    number higher than that of every holder the job had before (0 outside the lanes): what writes with it can tell a
+    holder that was thought dead. `past` gives the attempts that failed before it, oldest first, each with `at`,
+    `error` and `worker`.
     """
 
     job_id: str
@@ -39,6 +42,9 @@ class Call:
     enqueued_at: float = 0.0
     traceparent: str = ""
     worker: str = ""
+    schedule: str = ""
+    tick_at: float | None = None
+    fence: int = 0
     past: Callable[[], Awaitable[Attempts]] = _no_attempts
 
 
@@ -88,9 +94,11 @@ async def keep(letter: Letter, deps: Deps, call: Call) -> bool:
     return True
 
 
-def letter_id(declaration: Declaration[Any], job_id: str, arguments: dict[str, Any]) -> str:
+def letter_id(declaration: Declaration[Any], job_id: str, arguments: dict[str, Any], schedule: str = "") -> str:
     """One letter for one failing thing, however often it is tried: a page's pass, or a schedule whatever the tick."""
     job_id = original(job_id)
+    if schedule and schedule != declaration.name:
+        return f"{declaration.name}@{schedule}"
     with suppress(TypeError):
         is_tick = job_id.startswith(f"{declaration.name}:") and arguments == declaration.scheduled_arguments
         return declaration.key(**arguments) or (declaration.name if is_tick else job_id)

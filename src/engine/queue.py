@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
 from secrets import token_hex
-from typing import Any
+from typing import Any, Literal, cast
 
 import orjson
 from redis.asyncio import Redis
@@ -33,6 +33,9 @@ CHUNK = 500  # jobs in one call: Redis does nothing else meanwhile
 LOOK = 50  # jobs looked at in one call: each answer may hold MAX_BYTES
 ENQUEUE_S = 10.0  # tries included
 TRY_AGAIN_S = 0.1
+
+
+Tick = tuple[str, float | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +93,10 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _payload(name: str, written: dict[str, Any], *, priority: int, unique: str) -> bytes:
+def _payload(name: str, written: dict[str, Any], *, priority: int, unique: str, tick: Tick | None) -> bytes:
+    now_ms = time.time_ns() // 1_000_000
     try:
-        payload = write_job(name, written, time.time_ns() // 1_000_000, priority=priority, unique=unique, tp=to_send())
+        payload = write_job(name, written, now_ms, priority=priority, unique=unique, tp=to_send(), tick=tick)
     except (TypeError, ValueError) as e:
         raise Misuse(f"{name}: an argument cannot be written as JSON: {e}") from e
     if len(payload) > MAX_BYTES:
@@ -125,12 +129,14 @@ class Queue:
         job_id: str | None = None,
         once_s: float = 0.0,
         group: str = "",
+        tick: Tick | None = None,
     ) -> NewJob:
         """A job checked and written. Raises Misuse on all that could be wrong with it.
 
         `unique_key` takes the place of the declared one. `job_id`: to enqueue under an id that says what the job is,
         accepted once while it waits or runs and for `once_s` seconds from when it is due. `group`: jobs of one group
-        run one after the other, in the order they were stored; the next when the one before is over.
+        run one after the other, in the order they were stored; the next when the one before is over. `tick`: the
+        schedule that starts it, and which tick of it (Unix seconds), or None for one between two.
         """
         declaration = self.declaration(name)
         if not (isinstance(priority, int) and 0 <= priority <= MAX_PRIORITY):
@@ -141,7 +147,7 @@ class Queue:
         unique = f"{name}:{unique_key}" if unique_key else ""
         if declaration.unique_key and not unique:
             unique = declaration.key(**declaration.checked(written)) or ""
-        payload = _payload(name, written, priority=priority, unique=unique)
+        payload = _payload(name, written, priority=priority, unique=unique, tick=tick)
         if payload.count(b"null") > 1 and not _is_finite(arguments):  # NaN would arrive as null, as `t` does
             raise Misuse(f"{name}: an argument holds NaN or an infinite number, which JSON cannot")
         return NewJob(
@@ -185,7 +191,7 @@ class Queue:
         One that runs now, and is put back, is due then. Safe to repeat; ids that are in no lane do nothing. Raises
         Transient when Redis does not take it within `ENQUEUE_S` seconds.
         """
-        lanes = orjson.dumps(await self._lanes())
+        lanes = orjson.dumps(await self.lanes())
         for start in range(0, len(due), CHUNK):
             records = orjson.dumps([(job_id, int(in_s * 1000)) for job_id, in_s in due[start : start + CHUNK]])
             await self._patiently("hurry", [lanes, records])
@@ -193,7 +199,7 @@ class Queue:
     @_answered()
     async def stats(self) -> dict[str, QueueStats]:
         """Every lane that has a job of ours or was ever used, by name."""
-        lanes = await self._lanes()
+        lanes = await self.lanes()
         *rows, now, head_start = await self._patiently("stats", list(lanes))
         return {lane: stats_of(row, now, head_start) for lane, row in zip(lanes, rows, strict=True)}
 
@@ -204,7 +210,7 @@ class Queue:
     @_answered()
     async def jobs(self, job_ids: Sequence[str]) -> list[JobInfo | None]:
         """The same of many jobs, in few round trips."""
-        lanes = sorted({*await self._lanes(), keys.FRONT_DOOR})
+        lanes = sorted({*await self.lanes(), keys.FRONT_DOOR})
         infos: list[JobInfo | None] = []
         for start in range(0, len(job_ids), LOOK):
             async with self.redis.pipeline(transaction=True) as pipe:
@@ -237,6 +243,14 @@ class Queue:
         """Ids of the first jobs of a lane, in the order they will run; running ones stand at their lease's end."""
         return [as_text(job_id) for job_id in await self.redis.zrange(lane, 0, limit - 1)]
 
+    async def cancel(self, job_id: str) -> Literal["removed", "running", "unknown"]:
+        """Stop a job: one that waits is over at once, one that runs is ended by its worker within some seconds.
+
+        Nothing of it is replayed. Safe to repeat. Raises Transient when Redis does not take it.
+        """
+        found = await self._patiently("cancel", [job_id, *await self.lanes()])
+        return cast(Literal["removed", "running", "unknown"], as_text(found))
+
     async def known_lane(self, lane: str) -> str:
         """`lane`. Raises Misuse, with the lanes there are, where it is none."""
         lanes = await self.stats()
@@ -244,7 +258,8 @@ class Queue:
             raise Misuse(f"there is no lane {lane!r}; there are {', '.join(lanes)}")
         return lane
 
-    async def _lanes(self) -> list[str]:
+    async def lanes(self) -> list[str]:
+        """Every lane that has a job of ours or was ever used."""
         declared = {lane for each in self._declared.values() for lane in (each.lane, each.retry_lane) if lane}
         seen = {as_text(lane) for lane in await self.redis.execute_command("SMEMBERS", keys.LANES)}
         return sorted({*LANES, keys.FRONT_DOOR, *declared, *seen})

@@ -13,7 +13,7 @@ from loguru import logger
 
 from ..deps import Deps
 from ..rules.retry import wait_s
-from .boundary import End, bury, run_job
+from .boundary import End, bury, run_job, run_of
 from .claims import Claimed, Claims, Finish, again, ended, given_back
 from .declaration import Declaration
 from .job import Job
@@ -48,6 +48,20 @@ class Runner:
             logger.opt(exception=e).error("the lanes hit a bug", job_id=claimed.job_id)
             return again(claimed, BUG_S, claimed.tries, "", 0, claimed.lane)
 
+    def stopped(self, claimed: Claimed, ran_s: float) -> Finish:
+        """The end of a job that somebody stopped after `ran_s` seconds. Nothing of it is left to be replayed."""
+        now_ms = time.time_ns() // 1_000_000
+        try:
+            envelope = read_job(claimed.payload or b"")
+        except ValueError:
+            envelope = _nameless(now_ms)
+        job, call = self._jobs.get(envelope.name), self._call(claimed, envelope)
+        end = End("cancelled", error="it was stopped while it ran")
+        logger.warning("job stopped", job=envelope.name, job_id=claimed.job_id, lane=claimed.lane)
+        days = job.declaration.history_days if job else None
+        self._deps.record(run_of(envelope.name, call, end, time.time() - ran_s, ran_s, envelope.kwargs, days))
+        return self._finish(claimed, envelope, job.declaration if job else None, end, now_ms - int(ran_s * 1000))
+
     async def _run(self, claimed: Claimed) -> Finish:
         started_ms = time.time_ns() // 1_000_000
         call = Call(claimed.job_id, claimed.lane, claimed.failed + 1, worker=self._token)
@@ -57,15 +71,7 @@ class Runner:
             envelope = read_job(claimed.payload)
         except ValueError:
             return await self._bury(claimed, call, _nameless(started_ms), UNREADABLE)
-        call = Call(
-            claimed.job_id,
-            claimed.lane,
-            claimed.failed + 1,
-            envelope.enqueued_ms / 1000,
-            envelope.traceparent,
-            self._token,
-            partial(self._claims.past, claimed.job_id),
-        )
+        call = self._call(claimed, envelope)
         job = self._jobs.get(envelope.name)
         if claimed.killed >= (job.declaration.max_kills if job else KILLS):
             return await self._bury(
@@ -79,6 +85,20 @@ class Runner:
         arguments = job.declaration.named(envelope.args, envelope.kwargs)
         end = await run_job(job, self._deps, arguments, call)
         return self._finish(claimed, envelope, job.declaration, end, started_ms)
+
+    def _call(self, claimed: Claimed, envelope: Envelope) -> Call:
+        return Call(
+            claimed.job_id,
+            claimed.lane,
+            claimed.failed + 1,
+            envelope.enqueued_ms / 1000,
+            envelope.traceparent,
+            self._token,
+            envelope.schedule,
+            envelope.tick_at,
+            claimed.fence,
+            partial(self._claims.past, claimed.job_id),
+        )
 
     async def _unknown(self, claimed: Claimed, call: Call, envelope: Envelope) -> Finish:
         """Another worker may know it, a newer one; meeting us has cost it no try."""

@@ -10,11 +10,26 @@ from .keys import LUA
 _FOLDER = files(__package__) / "lua"
 
 
-def _text(name: str) -> str:
-    return "\n".join([LUA, *((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))])
+#: Each script with the parts it is made of beside `common`.
+_PARTS = {
+    "enqueue": ("put",),
+    "claim": (),
+    "renew": (),
+    "finish": ("let_go",),
+    "hurry": (),
+    "stats": (),
+    "tick": ("let_go", "stop", "put"),
+    "look": (),
+    "cancel": ("let_go", "stop"),
+}
 
 
-_TEXTS = {name: _text(name) for name in ("enqueue", "claim", "renew", "finish", "hurry", "stats")}
+def _text(name: str, parts: tuple[str, ...]) -> str:
+    files_ = ("common", *parts, name)
+    return "\n".join([LUA, *((_FOLDER / f"{part}.lua").read_text(encoding="utf-8") for part in files_)])
+
+
+_TEXTS = {name: _text(name, parts) for name, parts in _PARTS.items()}
 
 
 class Scripts:

@@ -21,6 +21,7 @@ class Shutdown:
         self._stopping = stopping
         self._grace_s = grace_s
         self._on_drained = on_drained
+        self.on_begin: list[Callable[[], None]] = []  # what is to stop when the end begins
         self._hurry = asyncio.Event()
         self._draining: asyncio.Task[None] | None = None
 
@@ -53,6 +54,8 @@ class Shutdown:
 
     def _begin(self) -> asyncio.Task[None]:
         self._stopping.set()
+        for stop in self.on_begin:
+            stop()
         self._lanes.stop_claiming()
         self._draining = asyncio.create_task(self._drain())
         return self._draining

@@ -33,6 +33,7 @@ class _Held:
     lane: str
     task: asyncio.Task[Finish] | None = None
     since: float | None = None
+    is_stopped: bool = False  # somebody wants it to end
     back_in: str = ""  # the lane it was claimed from again before its end was known to be written
 
 
@@ -48,6 +49,7 @@ class Slots:
     ) -> None:
         self.size = size
         self.running = 0
+        self.claimed_at = monotonic()  # when a claim was last answered
         self.pace = Pace(monotonic())
         self.idle = asyncio.Event()  # set while nothing runs, with a slot or without
         self.idle.set()
@@ -86,6 +88,7 @@ class Slots:
 
     def take(self, jobs: Iterable[Claimed]) -> None:
         """Run these as slots are free."""
+        self.claimed_at = monotonic()
         for claimed in jobs:
             if held := self._held.get(claimed.job_id):  # Redis was away, or its answer to `finish` comes after this one
                 held.back_in = claimed.lane
@@ -130,6 +133,14 @@ class Slots:
         for task in tasks:
             task.cancel()
         return len(tasks)
+
+    def stop(self, job_ids: Iterable[str]) -> None:
+        """End these for good, those that run here. Safe to repeat."""
+        for job_id in job_ids:
+            held = self._held.get(job_id)
+            if held and held.task and not held.is_stopped:
+                held.is_stopped = True
+                held.task.cancel()
 
     def written(self, batch: Sequence[Finish]) -> None:
         """These ends are stored."""
@@ -192,11 +203,14 @@ class Slots:
     def _ended(self, claimed: Claimed, task: asyncio.Task[Finish]) -> None:
         held = self._held[claimed.job_id]
         held.task = None
+        ran_s = monotonic() - held.since if held.since is not None else 0.0
         self._tasks -= 1
         self._leave(held)
         if claimed.killed >= SUSPICIOUS:
             self._suspects -= 1
         finish = given_back(claimed) if task.cancelled() or task.exception() else task.result()
+        if held.is_stopped and finish == given_back(claimed):
+            finish = self._runner.stopped(claimed, ran_s)
         if claimed.killed >= SUSPICIOUS and finish[0] == ENDED:
             self._trusted = min(self._trusted * 2, self.size)
         self._finisher.add(finish)

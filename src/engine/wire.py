@@ -1,7 +1,8 @@
 """How jobs are written in Redis: arq's own dictionary as JSON. Never pickle: who can write to Redis must not run code.
 
 arq's keys are kept (`f` function, `a` and `k` arguments, `t` try, `et` enqueue time in ms), so that `arq.jobs.Job` can
-follow a job; ours stand beside them: `v` version, `p` priority, `u` unique key, `tp` traceparent.
+follow a job; ours stand beside them: `v` version, `p` priority, `u` unique key, `tp` traceparent, and of what a
+schedule started `sn` its name and `sk` the tick (Unix s).
 
 A result that is an exception becomes `{"__error__": [type, message]}` and is read back as `JobError`, so that
 `arq.jobs.Job.result()` raises. Give `serialize` and `deserialize` to any arq client that is to speak with us.
@@ -31,6 +32,8 @@ class Envelope:
     priority: int
     unique: str
     traceparent: str
+    schedule: str = ""
+    tick_at: float | None = None
 
 
 def serialize(job: dict[str, Any]) -> bytes:
@@ -52,10 +55,20 @@ def deserialize(data: bytes) -> dict[str, Any]:
     return job
 
 
-def write_job(name: str, arguments: dict[str, Any], now_ms: int, *, priority: int, unique: str, tp: str) -> bytes:
-    """A job for the queue. Raises TypeError on what JSON cannot hold."""
+def write_job(
+    name: str,
+    arguments: dict[str, Any],
+    now_ms: int,
+    *,
+    priority: int,
+    unique: str,
+    tp: str,
+    tick: tuple[str, float | None] | None = None,
+) -> bytes:
+    """A job for the queue. `tick`: of which schedule, and which. Raises TypeError on what JSON cannot hold."""
     job = {"v": VERSION, "t": None, "f": name, "a": (), "k": arguments, "et": now_ms}
-    return orjson.dumps({**job, "p": priority, "u": unique, "tp": tp})
+    started_by = {"sn": tick[0], "sk": tick[1]} if tick else {}
+    return orjson.dumps({**job, "p": priority, "u": unique, "tp": tp, **started_by})
 
 
 def read_job(data: bytes | str) -> Envelope:
@@ -70,7 +83,18 @@ def read_job(data: bytes | str) -> Envelope:
     if found != (VERSION, str, list, dict, int, int, str, str):
         raise ValueError("not a job of this version")
     enqueued_ms = min(max(enqueued_ms, 0), LATEST_MS)
-    return Envelope(name, args, kwargs, enqueued_ms, max(priority, 0), unique, tp)
+    schedule, tick_at = job.get("sn"), job.get("sk")
+    return Envelope(
+        name,
+        args,
+        kwargs,
+        enqueued_ms,
+        max(priority, 0),
+        unique,
+        tp,
+        schedule if isinstance(schedule, str) else "",
+        min(float(tick_at), LATEST_MS / 1000) if isinstance(tick_at, int | float) and tick_at >= 0 else None,
+    )
 
 
 def write_result(

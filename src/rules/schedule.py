@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 from croniter import croniter
 from croniter.croniter import CroniterError
 
-_EVERY = re.compile(r"@every\s+(\d+)\s*(s|m|h|d)")
+_EVERY = re.compile(r"@every\s+((?:\d+\s*[smhd]\s*)+)")
+_PART = re.compile(r"(\d+)\s*([smhd])")
 _UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _ALIASES = {
     "@yearly": "0 0 1 1 *",
@@ -25,6 +26,7 @@ _ALIASES = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
+_LONGEST_S = 366 * 86_400
 _SECOND = timedelta(seconds=1)
 _STEP = timedelta(days=7)  # how far one look for a change of the clocks reaches
 
@@ -93,16 +95,16 @@ class Cron:
 def parse_schedule(text: str, zone: ZoneInfo) -> Schedule | None:
     """The schedule that `text` names, or None for `off`.
 
-    Forms: 5 or 6 cron fields (6: seconds first), `@hourly` and its kin, `@every 30m` (s, m, h, d).
+    Forms: 5 or 6 cron fields (6: seconds first), `@hourly` and its kin, `@every 1h30m` (s, m, h, d).
     Raises ValueError with a sentence on anything else, and on a day that never comes (`0 0 30 2 *`).
     """
     text = text.strip()
     if text.lower() == "off":
         return None
     if every := _EVERY.fullmatch(text):
-        period_s = int(every[1]) * _UNIT_S[every[2]]
-        if period_s == 0:
-            raise ValueError("@every needs a period above zero, like @every 30m")
+        period_s = sum(int(number) * _UNIT_S[unit] for number, unit in _PART.findall(every[1]))
+        if not 0 < period_s <= _LONGEST_S:
+            raise ValueError("@every needs a period above zero and of a year at most, like @every 1h30m")
         return Every(period_s)
     expression = _ALIASES.get(text, text)
     if len(expression.split()) not in (5, 6):

@@ -1,7 +1,7 @@
 """`job_runs`: one document for each time a job ran: when, where, how long, how it ended."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,7 +16,12 @@ DUPLICATE = 11000  # MongoDB's error code
 
 @dataclass(slots=True)
 class Run:
-    """One attempt of a job. Instants are Unix seconds; `end`: done, retry, snoozed, dead; `outcome`: the job's word."""
+    """One attempt of a job. Instants are Unix seconds; `outcome`: the job's word.
+
+    `end`: done, retry, snoozed, dead, cancelled; of a schedule's tick that did not run skipped (the run before it went
+    on) or missed (nobody was there). `arguments`: of them only a digest is stored. `schedule`: whose tick or order it
+    was, or ""; `history_days`: how long it is kept, None for the setting.
+    """
 
     job: str
     job_id: str
@@ -30,7 +35,11 @@ class Run:
     outcome: str
     error: str
     trace_id: str
-    has_history: bool = True  # else it is only counted
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    schedule: str = ""
+    tick_at: float | None = None
+    history_days: float | None = None
+    fence: int = 0
 
 
 class JobRuns:

@@ -4,15 +4,11 @@ import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator
-from dataclasses import fields
-from datetime import UTC, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import arq.constants
 import pytest
 from arq.connections import ArqRedis
-from arq.cron import CronJob as ArqCronJob
 from arq.jobs import Job as ArqJob
 from arq.jobs import JobStatus, ResultNotFound
 from arq.worker import Worker, func, get_kwargs
@@ -20,17 +16,15 @@ from redis.asyncio import BlockingConnectionPool
 
 from src.deps import Deps
 from src.engine import keys
-from src.engine.clock import Clock, cron_job, run_by_lanes
+from src.engine.front_door import FrontDoor, run_by_lanes
 from src.engine.wire import JobError, deserialize, read_job, serialize
 from src.errors import Permanent
-from src.rules.schedule import parse_schedule
 from src.service import Service
 from src.settings import Settings, load_settings
 from tests.harness.jobs import job as job_of
 from tests.harness.lanes import Gate, serving
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(30)]
-NOON = datetime(2026, 5, 14, 12, tzinfo=UTC)
 
 
 async def chore(deps: Deps, word: str = "done") -> str:
@@ -63,32 +57,13 @@ def test_arq_takes_the_options_we_give() -> None:
     assert get_kwargs(type("WorkerSettings", (), options)) == options
 
 
-def test_a_cron_job_has_the_fields_we_set() -> None:
-    """Ours is made field by field, past arq's own `cron`, which knows no civil time."""
-    parsed = parse_schedule("*/5 * * * *", ZoneInfo("UTC"))
-    assert parsed is not None
-    made = cron_job(CHORE, parsed, now=lambda: NOON)
-    assert isinstance(made, ArqCronJob)
-    assert {field.name for field in fields(ArqCronJob)} == {
-        *("name", "coroutine", "month", "day", "weekday", "hour", "minute", "second", "microsecond"),
-        *("run_at_startup", "unique", "job_id", "timeout_s", "keep_result_s", "keep_result_forever", "max_tries"),
-        "next_run",
-    }
-    made.calculate_next(NOON)
-    assert made.next_run == NOON + timedelta(minutes=5)
-
-
-class Recorder(Clock):
+class Recorder(FrontDoor):
     """arq's connection with all that arq's Worker asks of it written down, and nothing enqueued."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.calls: list[str] = []
-        self.enqueued: list[tuple[str, dict[str, Any]]] = []
         self.asked = asyncio.Event()
-
-    async def enqueue_job(self, function: str, *args: Any, **options: Any) -> None:
-        self.enqueued.append((function, options))
 
     async def zrangebyscore(self, *args: Any, **options: Any) -> list[bytes]:
         self.calls.append(f"zrangebyscore {args[0]}")
@@ -113,24 +88,9 @@ def _worker(settings: Settings, **options: Any) -> tuple[Worker, Recorder]:
         queue_name="arq:queue",
         health_check_key="health-1",
         handle_signals=False,
-        timezone=UTC,
         **options,
     )
     return worker, recorder
-
-
-async def test_a_tick_is_enqueued_on_our_connection_under_name_and_time(settings: Settings) -> None:
-    """`Clock` reads the tick from the job id, because the due time beside it may differ between workers."""
-    parsed = parse_schedule("*/5 * * * *", ZoneInfo("UTC"))
-    assert parsed is not None
-    worker, recorder = _worker(settings, cron_jobs=[cron_job(CHORE, parsed, now=lambda: NOON)])
-    await worker.run_cron(NOON, 0.5)
-    assert recorder.enqueued == []
-    await worker.run_cron(NOON + timedelta(minutes=5), 0.5)
-    ((name, options),) = recorder.enqueued
-    tick_ms = int((NOON + timedelta(minutes=5)).timestamp() * 1000)
-    assert (name, options["_job_id"]) == ("cron:chore", f"cron:chore:{tick_ms}")
-    await worker.close()
 
 
 async def test_arqs_worker_polls_beats_and_ends_in_the_order_we_build_on(settings: Settings) -> None:

@@ -141,7 +141,7 @@ def _ending(lane: str, finished: list[str], seconds: float) -> Job[object]:
         return "ended"
 
     end.__name__ = f"end_{lane}"
-    return job_of(end, lane, has_history=False)
+    return job_of(end, lane)
 
 
 async def _fill(house: House, lanes: dict[str, int]) -> None:

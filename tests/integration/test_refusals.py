@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from src.clients.redis import be_patient, connect
 from src.deps import Deps
-from src.engine.clock import Clock
 from src.engine.dead_letters import replay, replay_one
+from src.engine.front_door import FrontDoor
 from src.engine.history import History
 from src.errors import Permanent, Transient
 from src.settings import Settings
@@ -52,18 +52,18 @@ async def test_workers_empty_a_full_redis(settings: Settings, full: Redis) -> No
         assert await full.zcard("sync") == 0
 
 
-async def test_a_full_redis_does_not_end_the_clock(settings: Settings, full: Redis) -> None:
+async def test_a_full_redis_does_not_end_arqs_worker(settings: Settings, full: Redis) -> None:
     """arq's Worker would end with the first refusal of its sign of life."""
-    clock = connect(settings.redis, Clock, retries=1)
-    patience = await be_patient(clock)
+    door = connect(settings.redis, FrontDoor, retries=1)
+    patience = await be_patient(door)
     await full.config_set("maxmemory", 1)
-    sign = asyncio.create_task(clock.psetex("beat", 5000, b"alive"))
+    sign = asyncio.create_task(door.psetex("beat", 5000, b"alive"))
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(sign), 0.3)
     await full.config_set("maxmemory", 0)
     await asyncio.wait_for(sign, 5)
     patience.end()
-    await clock.aclose(close_connection_pool=True)
+    await door.aclose(close_connection_pool=True)
     assert await full.get("beat") == b"alive"
 
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from src.rules.schedule import Schedule, parse_schedule
+from tests.harness.walk import MINUTE, told
 
-MINUTE = timedelta(minutes=1)
 DAYS = 3
 #: Zone, and the Saturday before a change of its clocks: forward, back; half an hour in Lord Howe; never in Vietnam.
 WEEKENDS = [
@@ -38,40 +38,10 @@ def parsed(text: str, zone: str = "UTC") -> Schedule:
     return schedule
 
 
-def matches(field: str, value: int) -> bool:
-    """A cron field of the forms used here: `*`, `*/n`, `a-b`, `a,b`, a number."""
-    whole, _, step = field.partition("/")
-    if whole == "*":
-        return value % int(step or 1) == 0
-    parts = [part.partition("-") for part in whole.split(",")]
-    return any(int(low) <= value <= int(high or low) for low, _, high in parts)
-
-
-def names(expression: str, wall: datetime) -> bool:
-    """Whether the expression names this wall-clock minute."""
-    minute, hour, _, _, weekday = expression.split()
-    on_the_day = weekday == "*" or wall.isoweekday() % 7 == int(weekday)
-    return matches(minute, wall.minute) and matches(hour, wall.hour) and on_the_day
-
-
 @cache
 def walked(expression: str, zone_name: str, start: datetime) -> tuple[datetime, ...]:
     """The ticks of `DAYS` days by the rule itself, minute by minute."""
-    zone, ticks = ZoneInfo(zone_name), []
-    goes_by_elapsed_time = expression.split()[1].startswith("*")
-    before = (start - MINUTE).astimezone(zone)
-    for number in range(DAYS * 24 * 60):
-        now = (start + number * MINUTE).astimezone(zone)
-        wall = now.replace(tzinfo=None)
-        fires = names(expression, wall) and (goes_by_elapsed_time or now.fold == 0)
-        skipped = before.replace(tzinfo=None) + MINUTE
-        while skipped < wall and not goes_by_elapsed_time:  # the clocks went forward over these minutes
-            fires = fires or names(expression, skipped)
-            skipped += MINUTE
-        if fires:
-            ticks.append(now.astimezone(UTC))
-        before = now
-    return tuple(ticks)
+    return tuple(told(expression, ZoneInfo(zone_name), start, start + timedelta(days=DAYS)))
 
 
 @pytest.mark.parametrize(("expression", "zone", "start"), CASES, ids=str)

@@ -1,7 +1,7 @@
 -- Claim due jobs of several lanes at once. ARGV: token, lease_ms, free, suspects, then
 -- per lane: name, key, step. The lane with the lowest key goes first, and each job taken adds step to its key.
--- Returns {jobs, ms until something falls due or -1, due jobs per lane before this call, the time in ms}; a job is
--- {lane number, id, payload or nil, tries, score}.
+-- Returns {jobs, ms until something falls due or -1, due jobs per lane before this call, the time in ms, fence}; a job
+-- is {lane number, id, payload or nil, tries, score}.
 local token, lease, free, suspects = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 
@@ -143,4 +143,4 @@ if #jobs < free then
     end
   end
 end
-return {jobs, next_due, dues, now}
+return {jobs, next_due, dues, now, #jobs > 0 and next_fence(now) or '0'}

@@ -22,6 +22,13 @@ local function defer(lane, id, due, priority)
   end
 end
 
+-- A number higher than any holder of a job was given before, even where Redis forgot the last: the clock carries it.
+local function next_fence(now)
+  local fence = string.format('%.0f', math.max((tonumber(redis.call('GET', FENCE)) or 0) + 1, now))
+  redis.call('SET', FENCE, fence)
+  return fence
+end
+
 -- How long a job of a group waits for those before it, until it is looked whether they are still there.
 local behind_ms = 600000
 

@@ -10,24 +10,12 @@ even_when_full()
 local ours, processed, failed, woken = 0, {}, {}, {}
 
 local function over(lane, id, result, keep, unique, is_failed)
-  redis.call('ZREM', lane, id)
-  redis.call('DEL', JOB .. id, TRIES .. id, ATTEMPTS .. id)
   if result ~= '' and tonumber(keep) > 0 then
     redis.pcall('SET', RESULT .. id, result, 'PX', keep) -- a full Redis may refuse it; the job is over all the same
   end
-  if unique ~= '' and redis.call('GET', UNIQUE .. unique) == id then
-    redis.call('DEL', UNIQUE .. unique)
-  end
-  local group = group_of(id)
-  if group then
-    redis.call('LREM', GROUP .. group, 1, id)
-    redis.call('DEL', GROUP_OF .. id)
-    local next_id = first_of(group)
-    local _, waits_in = group_of(next_id or '')
-    if waits_in and redis.call('HEXISTS', RUNNING .. waits_in, next_id) == 0 then
-      redis.call('ZADD', waits_in, 'XX', now, next_id)
-      woken[waits_in] = true
-    end
+  local waits_in = let_go(lane, id, unique, now)
+  if waits_in then
+    woken[waits_in] = true
   end
   processed[lane] = (processed[lane] or 0) + 1
   if is_failed ~= '' then

@@ -1,0 +1,300 @@
+"""The loop in each worker that fires schedules: all workers try each tick, and Redis lets one of them.
+
+No worker is the leader, so none has to be found dead before another fires. A tick is decided and its job is stored in
+one step (`engine/lua/tick.lua`), and the time is Redis' own. What a tick was decided to be goes to MongoDB afterwards,
+and is made good there by any worker that finds it missing.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from time import monotonic
+
+from loguru import logger
+
+from ..clients import mongo
+from ..clients.redis import OUTAGES
+from ..deps import Deps
+from ..engine.queue import Queue
+from ..engine.ticks import Decided, Ticks
+from ..engine.upkeep import kept_up
+from ..errors import Misuse
+from ..rules.schedule import Schedule
+from ..rules.ticks import Missed, due, latest_until, shift_s
+from ..rules.times import EPOCH
+from ..store.job_runs import Run
+from ..store.schedules import LastRun, Progress, StoredSchedule, both
+from .book import Book, book_of
+from .plan import Declared, Plan
+
+LOOK_S = 1.0
+RELOAD_S = 2.0  # a change is in force everywhere within this, and what MongoDB takes to answer
+STORED_S = 5.0  # for MongoDB to answer
+NOTE_S = 0.2
+HEAL_AFTER = timedelta(seconds=10)  # whoever decided a tick has noted it by then, or died
+ONCE_S = 3600.0  # a worker of an older version knows a tick by its job's id alone
+
+Look = Callable[[], Awaitable[tuple[float, list[str]]]]
+
+
+class Ticker:
+    """Fires the schedules of `settings` and of the documents. `on_stop` is told which jobs are to be stopped."""
+
+    def __init__(
+        self,
+        deps: Deps,
+        queue: Queue,
+        declared: Declared,
+        on_stop: Callable[[Sequence[str]], None] = lambda _: None,
+        *,
+        look: Look | None = None,
+    ) -> None:
+        self._deps = deps
+        self._queue = queue
+        self._declared = declared
+        self._on_stop = on_stop
+        self._ticks = Ticks(deps.redis)
+        self._look = look or self._ticks.look
+        self.book = Book()
+        self._now = EPOCH
+        self._through: dict[str, datetime] = {}  # all ticks up to here are decided
+        self._decided: dict[str, datetime] = {}  # the last tick that is known to be decided
+        self._next: dict[str, tuple[Schedule, datetime, datetime]] = {}  # of `_through`, what follows
+        self._progress: dict[str, Progress] = {}
+        self._ran: dict[str, tuple[LastRun, int]] = {}
+        self._noted = asyncio.Event()
+        self._away_since: float | None = None
+        self._told = set[str]()  # faults that were logged
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Read the schedules and begin to fire. Raises what motor raises where MongoDB does not answer."""
+        await self.load()
+        self._loops = [asyncio.create_task(kept_up(loop)) for loop in (self._keep_ticking, self._keep_book)]
+        self._loops.append(asyncio.create_task(kept_up(self._keep_noting)))
+
+    def stop_firing(self) -> None:
+        """Fire no more; what was decided is still noted until `close`."""
+        for loop in self._loops[:2]:
+            loop.cancel()
+
+    async def close(self) -> None:
+        """End, and note what is left, within some seconds."""
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+        try:
+            async with asyncio.timeout(STORED_S):
+                await self._note()
+        except (TimeoutError, *mongo.FAILURES) as e:
+            logger.warning("how far the schedules came was not noted", error=type(e).__name__)
+
+    def ran(self, run: Run) -> None:
+        """A run ended; of one that a schedule started, that is noted. Never waits."""
+        if run.schedule and run.fence:
+            started_at = datetime.fromtimestamp(run.started_at, UTC)
+            last = LastRun(run.end, started_at, round(run.duration_s * 1000, 3), run.error)
+            if run.fence >= self._ran.get(run.schedule, (last, 0))[1]:
+                self._ran[run.schedule] = (last, run.fence)
+                self._noted.set()
+
+    async def load(self) -> None:
+        """Read what was set at run time."""
+        async with asyncio.timeout(STORED_S):
+            stored = await self._deps.schedules.all()
+        self.book = book_of(self._deps.settings, stored, self._declared, self.book)
+        self._heal(stored)
+        for name, fault in self.book.faults.items():
+            if fault not in self._told:
+                self._told.add(fault)
+                logger.error("schedule cannot be used", schedule=name, error=fault)
+
+    def _heal(self, stored: Mapping[str, StoredSchedule]) -> None:
+        """A worker may die between deciding a tick and noting it."""
+        for name in self._decided.keys() & self.book.plans.keys():
+            one, tick = stored.get(name), self._decided[name]
+            noted = one.last_tick_at if one else None
+            if self._now - tick > HEAL_AFTER and (noted is None or noted < tick):
+                self._progress.setdefault(name, Progress()).tick = tick
+                self._noted.set()
+
+    async def tick(self) -> float:
+        """Fire what is due; returns how many seconds there are to the next tick, at most `LOOK_S`. Raises OUTAGES."""
+        now_s, stopped = await self._look()
+        if stopped:
+            self._on_stop(stopped)
+        now = self._now = datetime.fromtimestamp(now_s, UTC)
+        soonest = LOOK_S
+        for plan in list(self.book.plans.values()):
+            if plan.schedule is not None and plan.is_enabled:
+                following = await self._serve(plan, now)
+                soonest = min(soonest, (following - now).total_seconds())
+        self._away_since = None
+        return max(0.0, soonest)
+
+    async def _keep_ticking(self) -> None:
+        while True:
+            try:
+                wait_s = await self.tick()
+            except OUTAGES as e:
+                if self._away_since is None:
+                    self._away_since = monotonic()
+                    logger.warning("schedules wait for Redis", error=type(e).__name__)
+                wait_s = LOOK_S
+            await asyncio.sleep(wait_s)
+
+    async def _keep_book(self) -> None:
+        is_away = False
+        while True:
+            await asyncio.sleep(RELOAD_S)
+            try:
+                await self.load()
+                is_away = False
+            except (TimeoutError, *mongo.FAILURES) as e:
+                if not is_away:
+                    logger.warning("schedules stay as they were, MongoDB is away", error=type(e).__name__)
+                is_away = True
+
+    async def _serve(self, plan: Plan, now: datetime) -> datetime:
+        """Decide a schedule's ticks up to now; returns its next one."""
+        assert plan.schedule is not None  # noqa: S101 - the caller has looked
+        through = self._decided_through(plan, now)
+        known = self._next.get(plan.name)
+        if known and known[:2] == (plan.schedule, through) and now < known[2]:
+            return known[2]
+        # what came due while Redis was away was not slept through
+        catch_up = "latest" if plan.catch_up == "none" and self._away_since else plan.catch_up
+        found = due(plan.schedule, through, now, catch_up=catch_up, most=plan.most)
+        if found.missed:
+            await self._drop(plan, found.missed)
+            self._through[plan.name] = self._decided[plan.name] = found.missed.last
+        for tick in found.fire:
+            await self._fire(plan, tick, now)
+            self._through[plan.name] = self._decided[plan.name] = tick
+        through = self._through[plan.name] = max(found.through, through)
+        following = plan.schedule.next_after(max(through, now))
+        self._next[plan.name] = (plan.schedule, through, following)
+        return following
+
+    def _decided_through(self, plan: Plan, now: datetime) -> datetime:
+        state = plan.state
+        known = [at for at in (self._through.get(plan.name), state.last_tick_at, state.active_from) if at is not None]
+        if known:
+            return max(known)
+        assert plan.schedule is not None  # noqa: S101 - the caller has looked
+        # one that never fired: a new shop's history does not wait for the night
+        latest = latest_until(plan.schedule, now) if plan.catch_up == "latest" else None
+        return latest - timedelta(seconds=1) if latest else now
+
+    async def _drop(self, plan: Plan, missed: Missed) -> None:
+        """Decide that these start nothing; who decides it tells."""
+        if not await self._ticks.drop(plan.name, missed.last.timestamp(), known=_seconds(plan.state.last_tick_at)):
+            return
+        progress = self._progress_of(plan)
+        progress.tick = missed.last
+        progress.missed += missed.count
+        progress.missed_since, progress.missed_at = missed.first, missed.last
+        text = f"{missed.count} ticks, {missed.first.isoformat()} to {missed.last.isoformat()}: no worker was there"
+        logger.warning("ticks missed", schedule=plan.name, job=plan.job, error=text)
+        self._record(plan, "missed", missed.last, f"{plan.name}:{int(missed.last.timestamp())}", text)
+
+    async def _fire(self, plan: Plan, tick: datetime, now: datetime) -> None:
+        """Decide a tick, and take note of it where it was decided here."""
+        job_id = f"{plan.name}:{int(tick.timestamp())}"
+        due_at = tick + timedelta(seconds=shift_s(plan.name, tick, plan.jitter_s))
+        in_line = plan.overlap != "skip"
+        try:
+            job = self._queue.prepare(
+                plan.job,
+                plan.arguments,
+                job_id=job_id,
+                delay_s=max(0.0, (due_at - now).total_seconds()),
+                once_s=ONCE_S,
+                # runs of one schedule line up behind each other; where its job is unique that would drop the new one
+                unique_key=job_id if in_line else None,
+                group=f"schedule:{plan.name}" if in_line else "",
+                tick=(plan.name, tick.timestamp()),
+            )
+        except Misuse as e:
+            logger.error("tick cannot be fired", schedule=plan.name, error=str(e))
+            return
+        decided = await self._ticks.decide(
+            plan.name,
+            tick.timestamp(),
+            known=_seconds(plan.state.last_tick_at),
+            overlap=plan.overlap,
+            job=job,
+            declaration=self._declared[plan.job],
+        )
+        self._take(plan, tick, decided)
+
+    def _take(self, plan: Plan, tick: datetime, decided: Decided) -> None:
+        """Note and tell what was decided here."""
+        if decided.word == "old":
+            return
+        progress = self._progress_of(plan)
+        progress.tick = tick
+        if decided.word == "skipped":
+            progress.skipped += 1
+            text = f"the run before it goes on ({decided.before})"
+            logger.warning(
+                "job skipped (max concurrent executions reached)",
+                job=plan.job,
+                max_concurrent=1,
+                schedule=plan.name,
+                tick=tick.isoformat(),
+                job_id=decided.before,
+            )
+            self._record(plan, "skipped", tick, f"{plan.name}:{int(tick.timestamp())}", text)
+        else:
+            progress.job_id = f"{plan.name}:{int(tick.timestamp())}"
+            logger.debug("tick fired", schedule=plan.name, job=plan.job, tick=tick.isoformat())
+            if decided.became == "removed":
+                self._record(plan, "cancelled", None, decided.before, f"the tick of {tick.isoformat()} took its place")
+
+    def _progress_of(self, plan: Plan) -> Progress:
+        self._noted.set()
+        return self._progress.setdefault(plan.name, Progress())
+
+    def _record(self, plan: Plan, end: str, tick: datetime | None, job_id: str, text: str) -> None:
+        now = self._deps.now()
+        lane = self._declared[plan.job].lane
+        run = Run(plan.job, job_id, lane, "", 0, now, now, 0.0, end, "", text, "", plan.arguments, plan.name)
+        run.tick_at = tick.timestamp() if tick else None
+        self._deps.record(run)
+
+    async def _keep_noting(self) -> None:
+        while True:
+            await self._noted.wait()
+            await asyncio.sleep(NOTE_S)
+            try:
+                await self._note()
+            except (TimeoutError, *mongo.FAILURES) as e:
+                logger.warning("how far the schedules came is noted later", error=type(e).__name__)
+                await asyncio.sleep(LOOK_S)
+
+    async def _note(self) -> None:
+        self._noted.clear()
+        try:
+            while self._progress:
+                name, progress = next(iter(self._progress.items()))
+                del self._progress[name]
+                try:
+                    await self._deps.schedules.note(name, progress, make=self._is_given(name))
+                except BaseException:
+                    self._progress[name] = both(progress, self._progress.get(name))
+                    raise
+            while self._ran:
+                name, (run, fence) = self._ran.popitem()
+                await self._deps.schedules.ran(name, run, fence)
+        except BaseException:
+            self._noted.set()
+            raise
+
+    def _is_given(self, name: str) -> bool:
+        plan = self.book.plans.get(name)
+        return plan is not None and plan.is_given
+
+
+def _seconds(instant: datetime | None) -> float:
+    return instant.timestamp() if instant else 0.0
