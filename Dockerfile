@@ -35,8 +35,13 @@ FROM base AS worker
 COPY --from=packages /opt/venv /opt/venv
 COPY src src
 USER 10001:10001
-# Prometheus' metrics, see WORKER_METRICS_PORT.
+# Prometheus' metrics and /health/..., see WORKER_METRICS_PORT.
 EXPOSE 9100
-HEALTHCHECK --interval=30s --timeout=10s --start-period=30s --retries=3 \
-    CMD ["arq", "--check", "src.worker.WorkerSettings"]
+# Whether it lives, not whether it is ready: what is unhealthy is killed by Swarm and its like, and no restart brings a
+# Redis back that is away; the jobs that run meanwhile would be lost for nothing. It answers first when the start is over,
+# so `docker compose up --wait` waits for that. With the port off, arq's own sign of life has to do.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s --retries=3 \
+    CMD if [ "${WORKER_METRICS_PORT:-9100}" = 0 ]; then exec arq --check src.worker.WorkerSettings; fi; \
+    exec python -c "import os, urllib.request as u; u.build_opener(u.ProxyHandler({})).open( \
+    'http://127.0.0.1:%s/health/live' % (os.environ.get('WORKER_METRICS_PORT') or 9100), timeout=5)"
 CMD ["arq", "src.worker.WorkerSettings"]

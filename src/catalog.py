@@ -108,6 +108,11 @@ def check_health() -> None:
     """Look at every outside system, and tell of changes."""
 
 
+@declare(lane="monitoring", unique_key=lambda: "", timeout_s=30.0, history_days=0.25)
+def check_jobs() -> None:
+    """Look whether the machine itself works: jobs, schedules, lanes, workers."""
+
+
 def _day(day: str | None = None) -> str:
     return day or ""
 
@@ -160,6 +165,7 @@ CATALOG: dict[str, Declaration[Any]] = {
         send_alerts,
         check_agents,
         check_health,
+        check_jobs,
         report_response_times,
         deliver_webhook,
         send_webhook,

@@ -35,6 +35,7 @@ from .store.customers import customers
 from .store.dead_letters import DeadLetters
 from .store.health_checks import HealthChecks
 from .store.job_runs import JobRuns, Run
+from .store.machine_state import MachineState
 from .store.messages import Messages
 from .store.notifications import Notifications
 from .store.outbox import Outbox
@@ -43,6 +44,7 @@ from .store.posts import posts
 from .store.reply_policies import ReplyPolicies
 from .store.response_reports import ResponseReports
 from .store.rows import RowStore
+from .store.run_minutes import RunMinutes
 from .store.schedules import Schedules
 from .store.staff import Staff
 from .store.sync_state import SyncStates
@@ -132,11 +134,13 @@ class Deps:
     staff: Staff
     agents: Agents
     health_checks: HealthChecks
+    machine_state: MachineState
     reports: ResponseReports
     sync_states: SyncStates
     dead_letters: DeadLetters
     schedules: Schedules
     job_runs: JobRuns
+    run_minutes: RunMinutes
     merchants: Merchants
     ingest: Ingest
     waiting: Waiting
@@ -179,10 +183,12 @@ async def open_deps(
             "staff": Staff(database),
             "agents": Agents(database),
             "health_checks": HealthChecks(database),
+            "machine_state": MachineState(database),
             "reports": ResponseReports(database),
             "dead_letters": DeadLetters(database),
             "schedules": Schedules(database),
             "job_runs": JobRuns(database),
+            "run_minutes": RunMinutes(database, timedelta(days=settings.worker.rollup_days)),
             "waiting": Waiting(database),
             "alerts": Alerts(database),
             "outbox": Outbox(database),

@@ -27,6 +27,7 @@ from .engine.shutdown import Shutdown
 from .engine.wire import deserialize, serialize
 from .log import configure_logging
 from .monitoring.present import present, usual_name
+from .monitoring.vitals import vitals
 from .scheduling.desk import run_at_start
 from .scheduling.ticker import Ticker
 from .settings import Settings
@@ -42,6 +43,7 @@ class Service:
     def __init__(self, settings: Settings, jobs: Mapping[str, Job[Any]]) -> None:
         self._settings = settings
         self._jobs = jobs
+        self._token = f"{socket.gethostname()}:{getpid()}:{secrets.token_hex(4)}"
         self._stack = AsyncExitStack()
 
     def arq_options(self) -> dict[str, Any]:
@@ -71,7 +73,7 @@ class Service:
         deps = await self._stack.enter_async_context(open_deps(self._settings))
         logger.info("database connection established", database=self._settings.mongo.shown)
         queue = Queue(deps.redis, {name: job.declaration for name, job in self._jobs.items()})
-        recorder = await self._stack.enter_async_context(recording(deps, self._jobs))
+        recorder = await self._stack.enter_async_context(recording(deps, self._jobs, self._token))
         hands = QueueHands(queue)
         ctx["deps"] = deps = replace(deps, hands=hands, record=recorder)
         lanes = await self._start_lanes(deps)
@@ -83,7 +85,8 @@ class Service:
         await recount(deps)
         ticker = await self._start_ticker(deps, queue, recorder, lanes)
         self._shutdown.on_begin.append(ticker.stop_firing)
-        await self._stack.enter_async_context(present(deps, usual_name(deps)))  # last: who could not start never was
+        await self._stack.enter_async_context(present(deps, usual_name(deps)))  # who could not start never was
+        await self._stack.enter_async_context(vitals(deps, lanes.slots))
         logger.info(
             "worker started successfully",
             jobs_registered=len(self._jobs),
@@ -100,10 +103,8 @@ class Service:
         await logger.complete()
 
     async def _start_lanes(self, deps: Deps) -> Lanes:
-        metrics.serve(self._settings.worker.metrics_port)
         redis = await self._stack.enter_async_context(open_redis(self._settings.redis, retries=0))
-        token = f"{socket.gethostname()}:{getpid()}:{secrets.token_hex(4)}"
-        lanes = Lanes(deps, redis, self._jobs, token)
+        lanes = Lanes(deps, redis, self._jobs, self._token)
         await lanes.start()
         return lanes
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from loguru import logger
 
+from .. import meters
 from ..catalog import CATALOG
 from ..clients.channels import Note, Unsure
 from ..deps import Deps
@@ -75,8 +76,11 @@ async def _send(deps: Deps, recipient: Recipient, parcel: Parcel, *, is_last_try
     try:
         sent_id = await _deliver(deps, recipient, parcel, text, items)
     except ServiceError as e:
-        await _not_sent(deps, parcel, e, is_over=is_last_try or not isinstance(e, Transient))
+        is_over = is_last_try or not isinstance(e, Transient)
+        meters.ALERTS.add(recipient.channel, "failed" if is_over else "retry")
+        await _not_sent(deps, parcel, e, is_over=is_over)
         raise
+    meters.ALERTS.add(recipient.channel, "sent")
     await deps.outbox.finish(parcel, "sent", deps.now(), sent_id=sent_id)
     return len(items)
 

@@ -19,6 +19,8 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="the alert's id, as `alert
 For = Annotated[str, typer.Option("--for", help="how long: 30m, 2h, 1d")]
 Until = Annotated[str | None, typer.Option(help="or until when: 2026-05-14T14:00, in TIMEZONE")]
 
+NOT_SHOWN = {"type", "variant", "where", "digests", "runs"}  # facts that only our own texts and looks need
+
 alerts = typer.Typer(no_args_is_help=True, help="Look at alerts, acknowledge them, put them off.")
 
 
@@ -83,7 +85,7 @@ def _row(alert: Alert, now: float) -> tuple[object, ...]:
         word = f"acknowledged by {alert.acked_by}" if alert.acked_by else "snoozed"
         state = f"{word} {in_short(alert.quiet_until - now)}"
     lasted = (alert.resolved_at or now) - alert.since
-    about = " ".join(str(value) for name, value in alert.facts.items() if name != "type" and value)
+    about = " ".join(str(value) for name, value in alert.facts.items() if name not in NOT_SHOWN and value)
     return alert.alert_id, alert.kind, alert.severity, in_short(lasted), ", ".join(alert.steps), state, about
 
 

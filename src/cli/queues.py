@@ -110,6 +110,16 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID", help="the job's id"
     print_json(_report(job_id, info))
 
 
+@jobs.command()
+def cancel(job_id: Annotated[str, typer.Argument(metavar="ID", help="the job's id")]) -> None:
+    """Stop a job: one that waits is over at once, one that runs is ended by its worker within some seconds."""
+    redis = AtRedis()
+    found = redis.ask(lambda: redis.queue.cancel(job_id))
+    if found == "unknown":
+        _not_found(job_id, redis)
+    print_json({"job_id": job_id, "was": "waiting" if found == "removed" else found})
+
+
 def _row(lane: str, stats: QueueStats) -> list[object]:
     counts = [getattr(stats, name) for name in COUNTS]
     latency = f"{stats.latency_s:.1f}s" if stats.latency_s < 60 else in_short(stats.latency_s)

@@ -10,7 +10,7 @@ while Redis is away.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -168,6 +168,14 @@ class RateLimiter:
         """What is known of this key's limit, or None before its first call. Reads only."""
         raw: dict[bytes, bytes] = await self._redis.hgetall(self._keys(key)[0])  # type: ignore[misc]
         return _read([part for pair in raw.items() for part in pair], self._ceiling)[0] if raw else None
+
+    async def rates(self, keys: Sequence[str]) -> dict[str, float]:
+        """The present rate, in calls per second, of those keys that had a call in the last hour. Reads only."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for key in keys:
+                pipe.hget(self._keys(key)[0], "rate")
+            found = await pipe.execute() if keys else []
+        return {key: min(float(rate), self._ceiling) for key, rate in zip(keys, found, strict=True) if rate is not None}
 
     async def _granted(self, key: str) -> Permit | None:
         await self._wait_for_hold(key)

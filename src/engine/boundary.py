@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from loguru import logger
 
+from .. import meters
 from ..clients import mongo, redis
 from ..deps import Deps
 from ..errors import ServiceError, Snooze, Transient
@@ -17,6 +18,7 @@ from ..rules.redact import redact
 from ..rules.retry import wait_s
 from ..store.job_runs import Run
 from . import trace
+from .causes import cause_of
 from .declaration import Declaration
 from .job import Job
 from .letters import Call, Letter, current_call, keep, letter_id, original, plain
@@ -118,6 +120,7 @@ async def _failed(
         wait = wait_s(call.attempt, random_, hint_s=hint_s, base_s=base_s, cap_s=cap_s)
         if hint_s is not None and getattr(error, "is_exact", False):
             wait = hint_s
+        meters.RETRIES.add(declaration.name, cause_of(error))
         return End("retry", error=text, again_in_s=wait)
     if not isinstance(error, ServiceError):
         logger.opt(exception=error).error("job panic recovered", panic=text)

@@ -1,32 +1,41 @@
-"""The runs of this process on their way to `job_runs`, in batches, so that no job waits for its history."""
+"""The runs of this process on their way to `job_runs` and `run_minutes`, in batches: no job waits for its history."""
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 
 from loguru import logger
 
 from ..clients import mongo
 from ..clients.mongo import Document
 from ..store.job_runs import JobRuns, Run
+from ..store.run_minutes import MINUTE_S, Minute, RunMinutes
 
 EVERY_S = 1.0
-BATCH = 500  # made in the event loop: some 3 ms
+BATCH = 500  # made in the event loop: some 4 ms
 KEPT_WAITING = 50_000  # while MongoDB is away; then the oldest are dropped, and that is said
+MINUTES_EVERY_S = 10.0
+KEPT_MINUTES = 20_000
 END_S = 5.0
+UNKNOWN = "unknown"  # a name that is none of our jobs' came from outside, and there may be any number of them
 
 
 class History:
-    """`add` never waits; `keep` writes until cancelled; `close` writes the rest."""
+    """`add` never waits; `keep` writes until cancelled; `close` writes the rest. `known` are the names of our jobs."""
 
-    def __init__(self, runs: JobRuns, *, days: float) -> None:
+    def __init__(
+        self, runs: JobRuns, minutes: RunMinutes, *, days: float, worker: str = "", known: Collection[str] = ()
+    ) -> None:
         self._runs = runs
         self._kept = timedelta(days=days)
         self._waiting: deque[Run] = deque(maxlen=KEPT_WAITING)
         self._batch: list[Document] = []  # made once, so that a second writing stores nothing twice
         self._later: list[list[Document]] = []  # parts of a batch that MongoDB refused as a whole
         self._dropped = 0
+        self._tally = _Tally(minutes, worker, known)
 
     def add(self, run: Run) -> None:
         """Note a run; it is stored within about a second."""
@@ -36,11 +45,16 @@ class History:
 
     async def keep(self) -> None:
         """Write what there is each `EVERY_S` seconds, or sooner where a batch is full; runs until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time() + MINUTES_EVERY_S
         while True:
             if len(self._waiting) < BATCH:
                 await asyncio.sleep(EVERY_S)
             if not await self._write():
                 await asyncio.sleep(EVERY_S)
+            if loop.time() >= due:
+                await self._tally.write()
+                due = loop.time() + MINUTES_EVERY_S
 
     async def close(self) -> None:
         """Write the rest, within `END_S` seconds."""
@@ -48,13 +62,15 @@ class History:
             async with asyncio.timeout(END_S):
                 while (self._waiting or self._batch) and await self._write():
                     pass
+                await self._tally.write()
         if left := len(self._waiting) + len(self._batch):
             logger.warning("history not written", runs=left)
 
     async def _write(self) -> bool:
         if not self._batch:
-            count = min(BATCH, len(self._waiting))
-            self._batch = [self._runs.document(self._waiting.popleft(), self._kept) for _ in range(count)]
+            runs = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._tally.count(runs)
+            self._batch = [self._runs.document(run, self._kept) for run in runs if run.history_days != 0]
         if not self._batch:
             return True
         try:
@@ -73,3 +89,42 @@ class History:
             logger.error("MongoDB was away for too long, runs are missing in the history", runs=self._dropped)
             self._dropped = 0
         return True
+
+
+class _Tally:
+    """Counts per minute, written whole: those that changed, and those of past minutes for the last time."""
+
+    def __init__(self, store: RunMinutes, worker: str, known: Collection[str]) -> None:
+        self._store = store
+        self._worker = worker
+        self._known = known
+        self._minutes: dict[tuple[str, str, int], Minute] = {}
+        self._numbers = count()
+
+    def count(self, runs: Collection[Run]) -> None:
+        """Count runs in the minutes they ended in."""
+        for run in runs:
+            at = int(run.started_at + run.duration_s) // MINUTE_S * MINUTE_S
+            key = (run.job if run.job in self._known else UNKNOWN, run.lane, at)
+            minute = self._minutes.get(key)
+            if minute is None:
+                minute = self._minutes[key] = Minute(*key, self._worker, next(self._numbers))
+            minute.add(run)
+
+    async def write(self) -> None:
+        """Write what changed. What could not be written is with the next time."""
+        changed = [minute for minute in self._minutes.values() if minute.is_new]
+        for minute in changed:
+            minute.is_new = False
+        try:
+            await self._store.save(changed)
+        except (*mongo.FAILURES, asyncio.CancelledError) as e:
+            for minute in changed:
+                minute.is_new = True
+            if isinstance(e, asyncio.CancelledError):
+                raise
+            logger.warning("counts of runs wait for MongoDB", minutes=len(changed), error=type(e).__name__)
+        newest = max((at for _, _, at in self._minutes), default=0)
+        for key, minute in list(self._minutes.items()):
+            if (not minute.is_new and key[2] < newest) or len(self._minutes) > KEPT_MINUTES:
+                del self._minutes[key]

@@ -39,10 +39,10 @@ class Recorder:
 
 
 @asynccontextmanager
-async def recording(deps: Deps, known: Collection[str]) -> AsyncIterator[Recorder]:
-    """Record the runs of the jobs `known`; on leaving what is not written yet is."""
+async def recording(deps: Deps, known: Collection[str], worker: str) -> AsyncIterator[Recorder]:
+    """Record the runs of the jobs `known` in this `worker`; on leaving what is not written yet is."""
     days, deaths = deps.settings.worker.history_days, asyncio.Event()
-    history = History(deps.job_runs, days=days) if days else None
+    history = History(deps.job_runs, deps.run_minutes, days=days, worker=worker, known=known) if days else None
     tasks = [asyncio.create_task(kept_up(partial(_recount_after, deps, deaths)))]
     if history:
         tasks.append(asyncio.create_task(kept_up(history.keep)))

@@ -10,6 +10,7 @@ from . import (
     customers,
     events,
     health,
+    machine,
     monitoring,
     pages,
     posts,
@@ -18,5 +19,18 @@ from . import (
     webhooks,
 )
 
-FAMILIES = (pages, customers, posts, conversations, staff, events, monitoring, agents, health, reports, webhooks)
+FAMILIES = (
+    pages,
+    customers,
+    posts,
+    conversations,
+    staff,
+    events,
+    monitoring,
+    agents,
+    health,
+    machine,
+    reports,
+    webhooks,
+)
 ALL_JOBS: dict[str, Job[Any]] = {job.name: job for job in chain.from_iterable(family.JOBS for family in FAMILIES)}

@@ -5,4 +5,6 @@ present  our own workers check in, and say goodbye
 health   servers, Pancake, channels and addresses, looked at each minute
 away     what is told while MongoDB, which holds all we would tell, is away
 reports  how long customers waited, worked out of the messages
+vitals   whether this worker lives and is ready, told over HTTP (listener) and to systemd
+gauges   what lies in Redis and MongoDB, for Prometheus
 """

@@ -1,7 +1,8 @@
 """Agents check in; who does not for MONITOR_AGENT_OFFLINE_SECONDS is gone, which is told once, and its end once.
 
 Who is to be told of is worked out anew at each look, from the agents and the notices that are open: a look that was
-cut off anywhere, or two at once, leave nothing that the next one does not put right.
+cut off anywhere, or two at once, leave nothing that the next one does not put right. Workers of ours are looked at more
+often, in `machine/workers.py`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,16 +16,15 @@ from ..errors import Misuse
 from ..store.agents import Agent, Agents
 from ..store.alerts import Alert
 from .away import was_away
+from .machine.troubles import machine_key
 from .quiet import end_quietly
 
 LONGEST_ID = 128  # characters
-#: A worker that died comes back under another name where its process or container has one: nobody waits for the old.
-FORGET_WORKERS = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """How a look at the agents ended. `told` and `back` count notices that were opened and closed by it."""
+    """How a look at the agents of the shop ended. `told` and `back` count notices that were opened and closed by it."""
 
     online: int
     missing: int
@@ -54,7 +54,8 @@ async def check_in(
 async def remove(deps: Deps, agent_id: str) -> bool:
     """It is not expected any more, until it checks in again; returns whether it was. Its notice ends quietly."""
     was_expected = await deps.agents.remove(agent_id)
-    await end_quietly(deps, (await deps.alerts.by_key([notice_key(agent_id)])).values(), "removed")
+    keys = notice_key(agent_id), machine_key("worker_gone", agent_id)
+    await end_quietly(deps, (await deps.alerts.by_key(keys)).values(), "removed")
     return was_expected
 
 
@@ -63,18 +64,16 @@ async def look_at_agents(deps: Deps) -> Looked:
     now = datetime.fromtimestamp(deps.now(), UTC)
     limit = timedelta(seconds=deps.settings.monitor.agent_offline_seconds)
     if not await was_away(deps):
-        await deps.agents.turn_offline(now - limit)
-    agents = await deps.agents.all(with_removed=True)
-    forgotten = {agent.agent_id for agent in agents if _is_forgotten(agent, now)}
-    missing = [agent for agent in agents if agent.is_missing and agent.agent_id not in forgotten]
+        await deps.agents.turn_offline(now - limit, "agent")
+    agents = await deps.agents.all(with_removed=True, kind="agent")
+    missing = [agent for agent in agents if agent.is_missing]
     notices = await deps.alerts.by_key(notice_key(agent.agent_id) for agent in agents)
     told = [agent for agent in missing if not _is_told(notices.get(notice_key(agent.agent_id)))]
     back = [agent for agent in agents if agent.is_online and notice_key(agent.agent_id) in notices]
-    over = [agent for agent in agents if agent.agent_id in forgotten or agent.has_left or agent.is_removed]
+    over = [agent for agent in agents if agent.has_left or agent.is_removed]
     opened = [await _tell(deps, agent) for agent in told]
     closed = [await close_notice(deps, notice_key(agent.agent_id)) for agent in back]
     await end_quietly(deps, _of(over, notices), "left")
-    await deps.agents.forget(sorted(forgotten))
     return Looked(sum(agent.is_online for agent in agents), len(missing), sum(opened), sum(closed))
 
 
@@ -96,10 +95,6 @@ async def _tell(deps: Deps, agent: Agent) -> bool:
 
 def _is_told(notice: Alert | None) -> bool:
     return notice is not None and OPENED in notice.steps
-
-
-def _is_forgotten(agent: Agent, now: datetime) -> bool:
-    return agent.kind == "worker" and not agent.is_online and agent.last_check_in_at < now - FORGET_WORKERS
 
 
 def _of(agents: Iterable[Agent], notices: Mapping[str, Alert]) -> list[Alert]:

@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from ..clients import mongo
 from ..deps import Deps
 from ..engine import metrics
 from ..engine.upkeep import kept_up
-from .agents import notice_key
+from .machine.troubles import machine_key
 
 GOODBYE_S = 5.0  # a process that ends waits no longer for MongoDB
 _STARTED = time.monotonic()
@@ -50,14 +49,14 @@ async def present(deps: Deps, worker_name: str) -> AsyncIterator[None]:
 
 
 async def worker_check_in(deps: Deps, worker_name: str) -> None:
-    """This worker is there, and how it is. Safe to repeat."""
-    at = datetime.fromtimestamp(deps.now(), UTC)
+    """This worker is there, and how it is. Safe to repeat. The time is MongoDB's: machines may disagree about it."""
+    at = await deps.agents.clock()
     await deps.agents.check_in(worker_name, at, kind="worker", system_info=_about_us(deps), metrics=_how_we_are())
 
 
 async def worker_check_out(deps: Deps, worker_name: str) -> None:
     """This worker ends on purpose. Safe to repeat."""
-    await deps.agents.check_out(worker_name, datetime.fromtimestamp(deps.now(), UTC))
+    await deps.agents.check_out(worker_name, await deps.agents.clock())
 
 
 async def take_over(deps: Deps, worker_name: str) -> str | None:
@@ -66,14 +65,15 @@ async def take_over(deps: Deps, worker_name: str) -> str | None:
     One at most, so where two died and one came back an alert tells of the other. Returns its name. Safe to repeat.
     """
     family, _, _ = worker_name.rpartition(":")
-    for other in await deps.agents.all():
-        if other.kind != "worker" or other.agent_id == worker_name or other.has_left:
+    for other in await deps.agents.all(kind="worker"):
+        if other.agent_id == worker_name or other.has_left:
             continue
         if other.agent_id.rpartition(":")[0] != family or _lives(other.system_info.get("pid")):
             continue
-        if await deps.agents.give_way(other.agent_id, datetime.fromtimestamp(deps.now(), UTC)):
+        if await deps.agents.give_way(other.agent_id, await deps.agents.clock()):
             logger.info("taking the place of a worker that died", worker=other.agent_id)
-            await close_notice(deps, notice_key(other.agent_id))
+            key = machine_key("worker_gone", other.agent_id)
+            await close_notice(deps, key, facts={"variant": "replaced"})
             return other.agent_id
     return None
 
@@ -81,7 +81,7 @@ async def take_over(deps: Deps, worker_name: str) -> str | None:
 async def _keep_checking_in(deps: Deps, worker_name: str, leaving: asyncio.Event) -> None:
     monitor, is_new = deps.settings.monitor, True
     # one that is lost is not yet an alert, whatever is set
-    every_s = min(monitor.worker_check_in_seconds, monitor.agent_offline_seconds / 3)
+    every_s = min(monitor.worker_check_in_seconds, monitor.worker_offline_seconds / 3)
     while not leaving.is_set():
         try:
             await worker_check_in(deps, worker_name)

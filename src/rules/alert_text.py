@@ -29,6 +29,48 @@ VI: Final[Words] = {
     "agent_offline_over": "Agent {agent} đã kết nối lại",
     "unhealthy": "{name} không hoạt động: {error}",
     "unhealthy_over": "{name} đã hoạt động lại",
+    "job_failing": "{job} lỗi {times} lần liên tiếp{where}: {error}",
+    "job_failing_several": "{job} lỗi {times} lần liên tiếp, với {of} bộ tham số khác nhau{where}: {error}",
+    "job_failing_over": "{job} đã chạy lại được",
+    "job_failing_over_silent": "{job} không lỗi thêm: đã được xử lý, hoặc không chạy lại nữa",
+    "job_failing_do": "Xem: python -m src runs --job {job} --failed",
+    "job_failing_many": "{count} job lỗi liên tiếp: {names}",
+    "job_failing_many_over": "Phần lớn các job bị lỗi đã chạy lại được",
+    "job_failing_many_do": "Xem: python -m src runs --failed",
+    "job_slow": "{job} đã chạy {minutes}, thường không quá {usual} giây (job {jobId})",
+    "job_slow_over": "{job} không còn bị treo",
+    "job_slow_do": "Xem: python -m src jobs show {jobId}",
+    "job_slow_many": "{count} job chạy lâu bất thường: {names}",
+    "job_slow_many_over": "Phần lớn các job chạy lâu đã xong",
+    "job_slow_many_do": "Xem: python -m src top",
+    "schedule_late": "Lịch {schedule} không chạy lúc {at}",
+    "schedule_late_nobody": "Lịch {schedule} không chạy lúc {at}: khi đó không có worker nào",
+    "schedule_late_waits": "Lịch {schedule} lúc {at} vẫn chưa chạy: job đang chờ ở lane {lane}",
+    "schedule_late_over": "Lịch {schedule} đã chạy lại đúng giờ",
+    "schedule_late_do": "Xem: python -m src runs --schedule {schedule}; chạy: python -m src schedules run {schedule}",
+    "schedule_late_waits_do": "Xem: python -m src queues",
+    "schedule_late_many": "{count} lịch không chạy đúng giờ: {names}",
+    "schedule_late_many_over": "Phần lớn các lịch đã chạy lại đúng giờ",
+    "schedule_late_many_do": "Xem: python -m src queues",
+    "letters_grew": "Có thêm {new} job hỏng hẳn (tổng cộng {count})",
+    "letters_grew_over": "Các job hỏng hẳn đã được xử lý",
+    "letters_grew_over_stay": "Không có thêm job hỏng hẳn; còn {count} job chờ xử lý",
+    "letters_grew_do": "Xem: python -m src dead-letters list",
+    "lane_old": "Lane {lane}: job cũ nhất đã chờ {minutes} ({pending} job đang chờ)",
+    "lane_old_paused": "Lane {lane} đang tạm dừng: job cũ nhất đã chờ {minutes} ({pending} job đang chờ)",
+    "lane_old_over": "Lane {lane} đã chạy kịp trở lại",
+    "lane_old_do": "Xem: python -m src queues",
+    "lane_old_paused_do": "Chạy lại: python -m src queues resume {lane}",
+    "lane_old_many": "{count} lane bị chậm: {names}",
+    "lane_old_many_over": "Phần lớn các lane đã chạy kịp trở lại",
+    "lane_old_many_do": "Xem: python -m src queues",
+    "worker_gone": "Worker {worker} đã mất (máy {host}, đang chạy {jobs} job)",
+    "worker_gone_over": "Worker {worker} đã trở lại",
+    "worker_gone_over_replaced": "Worker {worker} đã được khởi động lại",
+    "worker_gone_do": "Job của nó chạy tiếp ở worker khác. Xem: python -m src agents list",
+    "worker_gone_many": "{count} worker đã mất: {names}",
+    "worker_gone_many_over": "Phần lớn các worker đã trở lại",
+    "worker_gone_many_do": "Xem: python -m src agents list",
     "channel": "Không gửi được cảnh báo tới {address}: {error}",
     "channel_over": "Đã gửi lại được cảnh báo tới {address}",
     "again": "(gửi lại: có thể bạn đã nhận tin này)",
@@ -53,6 +95,48 @@ EN: Final[Words] = {
     "agent_offline_over": "Agent {agent} is back",
     "unhealthy": "{name} does not work: {error}",
     "unhealthy_over": "{name} works again",
+    "job_failing": "{job} failed {times} times in a row{where}: {error}",
+    "job_failing_several": "{job} failed {times} times in a row, with {of} different arguments{where}: {error}",
+    "job_failing_over": "{job} works again",
+    "job_failing_over_silent": "{job} fails no more: it was dealt with, or did not run again",
+    "job_failing_do": "Look: python -m src runs --job {job} --failed",
+    "job_failing_many": "{count} jobs fail again and again: {names}",
+    "job_failing_many_over": "Most of the jobs that failed work again",
+    "job_failing_many_do": "Look: python -m src runs --failed",
+    "job_slow": "{job} has run for {minutes}, usually {usual} s at most (job {jobId})",
+    "job_slow_over": "{job} hangs no more",
+    "job_slow_do": "Look: python -m src jobs show {jobId}",
+    "job_slow_many": "{count} jobs run for far too long: {names}",
+    "job_slow_many_over": "Most of the jobs that ran for too long are over",
+    "job_slow_many_do": "Look: python -m src top",
+    "schedule_late": "Schedule {schedule} did not run at {at}",
+    "schedule_late_nobody": "Schedule {schedule} did not run at {at}: no worker was there",
+    "schedule_late_waits": "Schedule {schedule} of {at} has not run yet: its job waits in lane {lane}",
+    "schedule_late_over": "Schedule {schedule} runs again",
+    "schedule_late_do": "Look: python -m src runs --schedule {schedule}; now: python -m src schedules run {schedule}",
+    "schedule_late_waits_do": "Look: python -m src queues",
+    "schedule_late_many": "{count} schedules do not run when they should: {names}",
+    "schedule_late_many_over": "Most of the schedules run again",
+    "schedule_late_many_do": "Look: python -m src queues",
+    "letters_grew": "{new} more jobs failed for good ({count} in all)",
+    "letters_grew_over": "The jobs that failed for good are dealt with",
+    "letters_grew_over_stay": "No more jobs failed for good; {count} wait for somebody",
+    "letters_grew_do": "Look: python -m src dead-letters list",
+    "lane_old": "Lane {lane}: the oldest job has waited {minutes} ({pending} wait)",
+    "lane_old_paused": "Lane {lane} is paused: the oldest job has waited {minutes} ({pending} wait)",
+    "lane_old_over": "Lane {lane} keeps up again",
+    "lane_old_do": "Look: python -m src queues",
+    "lane_old_paused_do": "Go on: python -m src queues resume {lane}",
+    "lane_old_many": "{count} lanes do not keep up: {names}",
+    "lane_old_many_over": "Most of the lanes keep up again",
+    "lane_old_many_do": "Look: python -m src queues",
+    "worker_gone": "Worker {worker} is gone (host {host}, it ran {jobs} jobs)",
+    "worker_gone_over": "Worker {worker} is back",
+    "worker_gone_over_replaced": "Worker {worker} was started again",
+    "worker_gone_do": "Other workers go on with its jobs. Look: python -m src agents list",
+    "worker_gone_many": "{count} workers are gone: {names}",
+    "worker_gone_many_over": "Most of the workers are back",
+    "worker_gone_many_do": "Look: python -m src agents list",
     "channel": "Alerts do not reach {address}: {error}",
     "channel_over": "Alerts reach {address} again",
     "again": "(sent again: you may have had this already)",
@@ -66,7 +150,8 @@ LANGUAGES: Final = {"vi": VI, "en": EN}
 class Line:
     """One thing to tell. `kind` is `waiting`, or that of a notice; `is_over` where it ended. `minutes`: for how long.
 
-    `facts`: customer, page, link, assignees, late (whether the threshold has passed), or what the notice's words name.
+    `facts`: customer, page, link, assignees, late (whether the threshold has passed), or what the notice's words name,
+    and `variant`, which of a kind's words are to be taken where there are several.
     """
 
     kind: str
@@ -116,6 +201,8 @@ def _one(line: Line, words: Words) -> tuple[str, list[str]]:
             body.append(str(line.facts["link"]))
     elif line.kind == "plain":
         return str(line.facts.get("title") or ""), [str(line.facts.get("text") or "")]
+    elif not line.is_over and (to_do := _word(line, words, "_do")):
+        body.append(_filled(to_do, line.facts))
     return _sentence(line, words), body
 
 
@@ -160,8 +247,14 @@ def _sentence(line: Line, words: Words) -> str:
     if line.kind == "waiting":
         name = ("resolved" if line.facts.get("answered", True) else "resolved_gone") if line.is_over else "waiting"
     else:
-        name = f"{line.kind}_over" if line.is_over else line.kind
-    return _filled(words.get(name, f"{line.kind}: {{error}}"), facts)
+        return _filled(_word(line, words, "") or f"{line.kind}: {{error}}", facts)
+    return _filled(words[name], facts)
+
+
+def _word(line: Line, words: Words, end: str) -> str | None:
+    """The kind's words, those of its variant first."""
+    name = f"{line.kind}_over" if line.is_over else line.kind
+    return words.get(f"{name}_{line.facts.get('variant')}{end}") or words.get(name + end)
 
 
 def _customer(line: Line, words: Words) -> str:

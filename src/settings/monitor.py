@@ -35,7 +35,12 @@ class MonitorSettings(Group, env_prefix="MONITOR_"):
     """What is watched, and when its absence counts."""
 
     agent_offline_seconds: float = Field(300, gt=0)  # since the last check-in (folkgroup: agent-ui-enhancement.md)
-    worker_check_in_seconds: float = Field(60, gt=0)  # how often our own workers say that they are there
+    worker_check_in_seconds: float = Field(10, gt=0)  # how often our own workers say that they are there
+    worker_offline_seconds: float = Field(30, gt=0)  # since the last check-in of one of our workers
+    job_failures: int = Field(3, ge=1)  # in a row with the same arguments, before it is told
+    long_run_seconds: float = Field(60, gt=0)  # a run that takes no longer is never told of
+    schedule_grace_seconds: float = Field(120, gt=0)  # after a tick, before its absence is told
+    lane_age_seconds: float = Field(600, gt=0)  # of a lane's oldest due job, before it is told
     health_urls: Annotated[tuple[HealthUrl, ...], NoDecode, BeforeValidator(_urls)] = ()
     health_failures: int = Field(3, ge=1)  # in a row, before it is told
     health_recoveries: int = Field(1, ge=1)  # in a row, before the end is told

@@ -65,7 +65,8 @@ class WorkerGroup(Group, env_prefix="WORKER_"):
     lease_seconds: float = Field(15, ge=1)  # a killed worker's jobs run elsewhere after this long
     lanes: Names = ()  # only these; empty = all
     keep_result_seconds: float = Field(60, ge=0)  # how long a job that is over can be asked about in Redis
-    history_days: float = Field(14, ge=0)  # how long each run stays in job_runs; 0 = no history
+    history_days: float = Field(14, ge=0)  # how long each run stays in job_runs; 0 = no history, no counts
+    rollup_days: float = Field(60, gt=0)  # how long the counts per minute stay in run_minutes
     metrics_port: int = Field(9100, ge=0, le=65_535)  # 0 = off
 
     @field_validator("lanes")
@@ -99,6 +100,7 @@ class ScheduleSettings(Group, env_prefix="SCHEDULE_"):
     monitor_conversations: str = "*/5 * * * *"
     check_agents: str = "* * * * *"
     check_health: str = "* * * * *"
+    check_jobs: str = "@every 15s"
     report_response_times: str = "30 7 * * *"
     reconcile_webhooks: str = "* * * * *"
 

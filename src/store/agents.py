@@ -109,19 +109,24 @@ class Agents:
         expected = {"agentId": agent_id, "isRemoved": {"$ne": True}}
         return bool((await self._collection.update_one(expected, gone)).matched_count)
 
-    async def turn_offline(self, silent_since: datetime) -> int:
+    async def turn_offline(self, silent_since: datetime, kind: Kind) -> int:
         """Those that were not heard of since; returns how many there are now that were online."""
-        silent = {"status": "online", "lastCheckInAt": {"$lt": silent_since}}
+        silent = {**_of(kind), "status": "online", "lastCheckInAt": {"$lt": silent_since}}
         return int((await self._collection.update_many(silent, {"$set": {"status": "offline"}})).modified_count)
 
-    async def all(self, *, with_removed: bool = False) -> list[Agent]:
-        """Every one by its name."""
-        query: Document = {} if with_removed else {"isRemoved": {"$ne": True}}
+    async def all(self, *, with_removed: bool = False, kind: Kind | None = None) -> list[Agent]:
+        """Every one, or of a kind, by its name."""
+        query: Document = {**_of(kind)} if with_removed else {**_of(kind), "isRemoved": {"$ne": True}}
         return [_agent(document) async for document in self._collection.find(query).sort("agentId", ASCENDING)]
 
     async def forget(self, agent_ids: Sequence[str]) -> None:
         """They never were; one that checked in meanwhile stays."""
         await self._collection.delete_many({"agentId": {"$in": list(agent_ids)}, "status": "offline"})
+
+
+def _of(kind: Kind | None) -> Document:
+    """Who writes here itself need not say that it is an agent."""
+    return {} if kind is None else {"kind": "worker" if kind == "worker" else {"$ne": "worker"}}
 
 
 def _agent(document: Document) -> Agent:

@@ -89,6 +89,12 @@ class Alerts:
         found = self._collection.find({"key": {"$in": list(keys)}, "status": "open"})
         return {document["key"]: _alert(document) async for document in found}
 
+    async def open_below(self, prefix: str) -> dict[str, Alert]:
+        """The open ones whose keys start with `prefix`, which ends in a colon, by key."""
+        after = prefix[:-1] + chr(ord(":") + 1)
+        found = self._collection.find({"key": {"$gte": prefix, "$lt": after}, "status": "open"}).hint("one_open")
+        return {document["key"]: _alert(document) async for document in found}
+
     async def open_of(self, page_id: str) -> list[Alert]:
         """Customers of a page who wait and are told of."""
         query = {"pageId": page_id, "kind": WAITING, "status": "open"}

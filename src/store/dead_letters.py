@@ -8,6 +8,7 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 
+from .. import meters
 from ..clients.mongo import Database, Document
 
 DEAD, REPLAYED = "dead", "replayed"
@@ -93,6 +94,7 @@ class DeadLetters:
 
     async def add_row(self, *, stream: str, page_id: str, row_id: str, error: str, raw: str) -> None:
         """Set a row aside: `error` says in words what is wrong, `raw` is its JSON text. Safe to repeat."""
+        meters.ROWS.add(stream, "set_aside")
         key = f"row:{stream}:{page_id}:{row_id}"
         await self._add(
             key, {"kind": "row", "stream": stream, "pageId": page_id, "rowId": row_id, "error": error, "raw": raw}
@@ -117,6 +119,11 @@ class DeadLetters:
         """The letter whose `_id` or whose job's id that is, or None."""
         ids = [{"_id": {"$in": [letter_id, f"job:{letter_id}"]}}, {"lastJobId": letter_id}]
         return await self._collection.find_one({"$or": ids})
+
+    async def are_open(self, job_ids: Sequence[str]) -> dict[str, bool]:
+        """Of those of these jobs that have a letter: whether it is open, or was replayed."""
+        found = self._collection.find({"lastJobId": {"$in": list(job_ids)}}, {"lastJobId": 1, "status": 1})
+        return {letter["lastJobId"]: letter.get("status") != REPLAYED async for letter in found}
 
     async def replayed(self, letter: Document, job_id: str) -> None:
         """Note that the letter's job is in the queue again as `job_id`; if it fails again, the letter is open again."""

@@ -1,10 +1,12 @@
 """`job_runs`: one document for each time a job ran: when, where, how long, how it ended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from hashlib import blake2b
+from typing import Any, Final
 
+import orjson
 from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import BulkWriteError
@@ -12,6 +14,11 @@ from pymongo.errors import BulkWriteError
 from ..clients.mongo import Database, Document
 
 DUPLICATE = 11000  # MongoDB's error code
+FAILED: Final = ("retry", "dead")
+ENDED: Final = ("done", *FAILED)  # ends that say whether it works
+LONGEST_RUN = timedelta(days=1)
+MOST_PAIRS = 500
+PAIRS_AT_ONCE = 50
 
 
 @dataclass(slots=True)
@@ -19,8 +26,8 @@ class Run:
     """One attempt of a job. Instants are Unix seconds; `outcome`: the job's word.
 
     `end`: done, retry, snoozed, dead, cancelled; of a schedule's tick that did not run skipped (the run before it went
-    on) or missed (nobody was there). `arguments`: of them only a digest is stored. `schedule`: whose tick or order it
-    was, or ""; `history_days`: how long it is kept, None for the setting.
+    on) or missed (nobody was there). `arguments`: of them only a digest and a page's id are stored. `schedule`: whose
+    tick or order it was, or ""; `history_days`: how long it is kept, None for the setting.
     """
 
     job: str
@@ -42,6 +49,50 @@ class Run:
     fence: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run as it is stored. `waited_ms`: until the first attempt began, else None."""
+
+    job: str
+    job_id: str
+    lane: str
+    worker: str
+    attempt: int
+    started_at: datetime
+    finished_at: datetime
+    duration_ms: float
+    waited_ms: float | None
+    end: str
+    outcome: str
+    error: str
+    page_id: str
+    trace_id: str
+    schedule: str
+    tick_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunEnd:
+    """How a run ended, and when (Unix seconds)."""
+
+    end: str
+    at: float
+    job_id: str
+    error: str
+    page_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """Which runs are asked for; what is left out does not narrow. `since` and `until` are of their start."""
+
+    job: str | None = None
+    schedule: str | None = None
+    ends: Collection[str] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+
+
 class JobRuns:
     """Written in batches; each document leaves by itself when its days are over."""
 
@@ -50,17 +101,26 @@ class JobRuns:
 
     async def ensure_indexes(self) -> None:
         """Create what is missing. Safe to repeat."""
+        is_of_schedule, is_failure = {"schedule": {"$exists": True}}, {"isFailure": True}
         await self._collection.create_indexes(
             [
                 IndexModel([("job", ASCENDING), ("startedAt", DESCENDING)]),
+                IndexModel([("job", ASCENDING), ("argumentsDigest", ASCENDING), ("startedAt", DESCENDING)]),
                 IndexModel([("jobId", ASCENDING)]),
+                IndexModel(
+                    [("schedule", ASCENDING), ("startedAt", DESCENDING)], partialFilterExpression=is_of_schedule
+                ),
+                IndexModel([("startedAt", DESCENDING)], partialFilterExpression=is_failure, name="failures"),
                 IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0),
             ]
         )
 
     def document(self, run: Run, kept: timedelta) -> Document:
         """`run` as it is stored. Its `_id` is given here, so that writing it twice stores it once."""
-        started = datetime.fromtimestamp(run.started_at, UTC)
+        started_at, ms = run.started_at, run.duration_s * 1000
+        started = datetime.fromtimestamp(started_at, UTC)
+        if run.history_days is not None:
+            kept = timedelta(days=run.history_days)
         document: dict[str, Any] = {
             "_id": ObjectId(),
             "job": run.job,
@@ -70,14 +130,26 @@ class JobRuns:
             "attempt": run.attempt,
             "enqueuedAt": datetime.fromtimestamp(run.enqueued_at, UTC),
             "startedAt": started,
-            "durationMs": round(run.duration_s * 1000, 3),
+            "finishedAt": datetime.fromtimestamp(started_at + run.duration_s, UTC),
+            "durationMs": round(ms, 3),
             "end": run.end,
             "outcome": run.outcome,
             "traceId": run.trace_id,
+            "argumentsDigest": digest(run.arguments),
             "expiresAt": started + kept,
         }
+        if run.attempt == 1:
+            document["waitMs"] = round((started_at - run.enqueued_at) * 1000, 3)
+        if run.end in FAILED:
+            document["isFailure"] = True
         if run.error:
             document["error"] = run.error
+        if isinstance(page_id := run.arguments.get("page_id"), str):
+            document["pageId"] = page_id
+        if run.schedule:
+            document["schedule"] = run.schedule
+            if run.tick_at is not None:
+                document["tickAt"] = datetime.fromtimestamp(run.tick_at, UTC)
         return document
 
     async def add(self, documents: Sequence[Document]) -> None:
@@ -87,3 +159,118 @@ class JobRuns:
         except BulkWriteError as e:
             if any(fault["code"] != DUPLICATE for fault in e.details["writeErrors"]):
                 raise
+
+    async def latest(self, sought: Sought, limit: int = 50) -> list[PastRun]:
+        """The runs that are asked for, the newest first."""
+        query = _query(sought)
+        # ids are made as runs are written, so without a job or a schedule their order is that of the ends
+        is_indexed = bool(sought.job or sought.schedule or set(sought.ends) == set(FAILED))
+        found = self._collection.find(query).sort("startedAt" if is_indexed else "_id", DESCENDING).limit(limit)
+        return [_past(document) async for document in found]
+
+    async def failing(self, since: datetime, most: int = MOST_PAIRS) -> list[tuple[str, str]]:
+        """(job, digest of its arguments) of what failed since, the latest first, `most` of them."""
+        groups: list[Document] = [
+            {"$match": {"isFailure": True, "startedAt": {"$gt": since}}},
+            {"$group": {"_id": {"j": "$job", "d": "$argumentsDigest"}, "last": {"$max": "$startedAt"}}},
+            {"$sort": {"last": -1}},
+            {"$limit": most},
+        ]
+        cursor = self._collection.aggregate(groups, hint="failures")
+        return [(found["_id"]["j"], found["_id"].get("d", "")) async for found in cursor]
+
+    async def last_ends(self, pairs: Collection[tuple[str, str]], n: int) -> dict[tuple[str, str], list[RunEnd]]:
+        """How the last `n` runs of each (job, digest) ended, the newest first; only ends that say whether it works."""
+        wanted = sorted(set(pairs))
+        found: dict[tuple[str, str], list[RunEnd]] = {pair: [] for pair in wanted}
+        for start in range(0, len(wanted), PAIRS_AT_ONCE):
+            some = wanted[start : start + PAIRS_AT_ONCE]
+            (first, *others) = [_last_of(pair, n) for pair in some]
+            unions = [{"$unionWith": {"coll": self._collection.name, "pipeline": other}} for other in others]
+            async for document in self._collection.aggregate([*first, *unions]):
+                found[document["job"], document["argumentsDigest"]].append(_end(document))
+        return found
+
+    async def failures_in_row(self, job: str) -> int:
+        """How many of its last runs failed one after the other, whatever their arguments; 100 at most are looked at."""
+        query = {"job": job, "end": {"$in": list(ENDED)}}
+        cursor = self._collection.find(query, {"end": 1}).sort("startedAt", DESCENDING).limit(100)
+        count = 0
+        async for document in cursor:
+            if document["end"] == "done":
+                break
+            count += 1
+        return count
+
+
+def digest(arguments: Mapping[str, Any]) -> str:
+    """16 hexadecimal digits that are the same for the same arguments; nothing can be read from them."""
+    if not arguments:
+        return ""
+    try:
+        text = orjson.dumps(arguments, default=str, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        text = repr(sorted(arguments)).encode(errors="replace")
+    return blake2b(text, digest_size=8).hexdigest()
+
+
+def _query(sought: Sought) -> Document:
+    query: Document = {}
+    if sought.job is not None:
+        query["job"] = sought.job
+    if sought.schedule is not None:
+        query["schedule"] = sought.schedule
+    if sought.ends:
+        query["end"] = {"$in": list(sought.ends)}
+    if sought.ends and set(sought.ends) <= set(FAILED):
+        query["isFailure"] = True
+    begun = {op: at for op, at in (("$gte", sought.since), ("$lte", sought.until)) if at is not None}
+    if begun:
+        query["startedAt"] = begun
+        bounds = {"$gte": sought.since, "$lte": sought.until + LONGEST_RUN if sought.until else None}
+        query["_id"] = {op: ObjectId.from_datetime(at) for op, at in bounds.items() if at is not None}
+    return query
+
+
+def _last_of(pair: tuple[str, str], n: int) -> list[Document]:
+    job, arguments = pair
+    return [
+        {"$match": {"job": job, "argumentsDigest": arguments, "end": {"$in": list(ENDED)}}},
+        {"$sort": {"startedAt": -1}},
+        {"$limit": n},
+    ]
+
+
+def _end(document: Document) -> RunEnd:
+    at = document.get("finishedAt") or document["startedAt"]
+    return RunEnd(
+        document["end"],
+        at.replace(tzinfo=UTC).timestamp(),
+        document["jobId"],
+        document.get("error", ""),
+        document.get("pageId", ""),
+    )
+
+
+def _past(document: Document) -> PastRun:
+    """Older documents lack some fields."""
+    started_at = document["startedAt"].astimezone(UTC)
+    finished_at, tick_at = document.get("finishedAt"), document.get("tickAt")
+    return PastRun(
+        job=document["job"],
+        job_id=document["jobId"],
+        lane=document["lane"],
+        worker=document["worker"],
+        attempt=document["attempt"],
+        started_at=started_at,
+        finished_at=finished_at.astimezone(UTC) if finished_at else started_at,
+        duration_ms=document["durationMs"],
+        waited_ms=document.get("waitMs"),
+        end=document["end"],
+        outcome=document["outcome"],
+        error=document.get("error", ""),
+        page_id=document.get("pageId", ""),
+        trace_id=document.get("traceId", ""),
+        schedule=document.get("schedule", ""),
+        tick_at=tick_at.astimezone(UTC) if tick_at else None,
+    )

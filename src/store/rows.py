@@ -14,6 +14,7 @@ import bson
 from pymongo import ASCENDING, DESCENDING, IndexModel, InsertOne, UpdateOne
 from pymongo.errors import BulkWriteError, OperationFailure
 
+from .. import meters
 from ..clients.mongo import UNENCODABLE, Collection, Document
 from ..errors import Transient
 
@@ -58,8 +59,14 @@ class RowStore:
         counted in `already_newer` and only marked as seen. `expect_new` changes nothing but the price: inserts first,
         which cost half an upsert where the row is new, and one write more where it is not.
         """
-        if not rows:
-            return Stored()
+        stored = await self._upserted(rows, asked_at, expect_new=expect_new) if rows else Stored()
+        name, updated = self._collection.name, stored.written - stored.inserted
+        for result, count in (("inserted", stored.inserted), ("updated", updated), ("known", stored.already_newer)):
+            if count:
+                meters.ROWS.add(name, result, by=count)
+        return stored
+
+    async def _upserted(self, rows: Sequence[Document], asked_at: datetime, *, expect_new: bool) -> Stored:
         try:
             return await self._bulk(rows, range(len(rows)), asked_at, insert=expect_new)
         except UNENCODABLE:

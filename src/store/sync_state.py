@@ -50,6 +50,11 @@ class SyncStates:
         found = self._collection.find({"stream": stream}, {"pageId": 1, "covered": 1})
         return {document["pageId"]: document["covered"][-1][1] async for document in found if document["covered"]}
 
+    async def all_marks(self) -> dict[tuple[str, str], int]:
+        """The same of every stream: (stream, page) -> second."""
+        found = self._collection.find({}, {"stream": 1, "pageId": 1, "covered": {"$slice": -1}})
+        return {(each["stream"], each["pageId"]): each["covered"][-1][1] async for each in found if each["covered"]}
+
 
 def _written(state: Coverage) -> Document:
     """The state as stored. `gaps` and `cursor` are there for people: what is still to be read below the mark."""

@@ -116,6 +116,14 @@ class WebhookEndpoints:
         order = [("merchantId", ASCENDING), ("createdAt", ASCENDING)]
         return [_endpoint(found) async for found in self._collection.find(query).sort(order)]
 
+    async def standing(self, most: int) -> tuple[int, int, list[str]]:
+        """How many are enabled, how many disabled, and the ids of enabled ones that fail, `most` of them."""
+        disabled = await self._collection.count_documents({"isEnabled": False})
+        failing = {"isEnabled": {"$ne": False}, "failingSince": {"$ne": None}}
+        found = self._collection.find(failing, {"endpointId": 1}).limit(most)
+        ids = [each["endpointId"] async for each in found]
+        return await self._collection.estimated_document_count() - disabled, disabled, ids
+
     async def enable(self, endpoint_id: str) -> None:
         """Let it be called again, with a clean record."""
         await self._collection.update_one(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from loguru import logger
 
-from .. import __version__
+from .. import __version__, meters
 from ..clients import mongo, redis
 from ..clients.merchants.gate import Exit, Limits
 from ..clients.merchants.sender import Answer
@@ -61,9 +61,11 @@ async def attempt(
             is_ours=answer.is_ours and delivery.attempts - delivery.tries < MOST_OURS,
             now=datetime.now(UTC),
         )
+        meters.WEBHOOK_SECONDS.add((), answer.ms / 1000)
         row = _row(answer, at, number, counts=verdict.kind == "failed" and not permit.is_probe)
         left = True
         if verdict.kind == "delivered":
+            meters.WEBHOOK_CALLS.add("delivered")
             change = Change(delivery.delivery_id, "delivered", attempts=(row,), only_from=sending)
             exit_, _ = await asyncio.gather(_leave(deps, permit, answer, verdict), _settled(deps, change))
             await health.after(deps, endpoint, exit_, verdict)
@@ -79,6 +81,7 @@ async def attempt(
             return Ended("delivered")
         exit_ = await _leave(deps, permit, answer, verdict)
         ended = _after(deps, delivery, row, verdict, exit_, is_probe=permit.is_probe)
+        meters.WEBHOOK_CALLS.add(ended.kind)
         await _settled(deps, _change(delivery, row, ended, sending))
         await health.after(deps, endpoint, exit_, verdict)
         return ended

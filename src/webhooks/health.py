@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from loguru import logger
 
+from .. import meters
 from ..clients.merchants.gate import Exit
 from ..deps import Deps
 from ..rules.delivery import Verdict
@@ -29,6 +30,7 @@ async def after(deps: Deps, endpoint: Endpoint, left: Exit, verdict: Verdict) ->
             await release(deps, endpoint)
     elif verdict.kind == "failed":
         if left.state == "closed":
+            meters.GATES_CLOSED.add()
             logger.warning(
                 "webhook endpoint is left alone for a while",
                 endpoint_id=endpoint.endpoint_id,

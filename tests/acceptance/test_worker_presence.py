@@ -38,12 +38,12 @@ def state(database: Mongo, pid: int) -> tuple[str, bool] | None:
 
 
 def told(database: Mongo, env: dict[str, str]) -> int:
-    """Look at agents ten minutes later; returns how many were told of so far."""
+    """Look at workers ten minutes later; returns how many were told of so far."""
     for agent in list(database["agents"].find({"status": "online"})):
         ago = datetime.now(UTC) - timedelta(minutes=10)
         database["agents"].update_one({"_id": agent["_id"]}, {"$set": {"lastCheckInAt": ago}})
-    assert run([*COMMAND, "run", "check_agents"], env).returncode == 0
-    return database["alerts"].count_documents({"kind": "agent_offline"})
+    assert run([*COMMAND, "run", "check_jobs"], env).returncode == 0
+    return database["alerts"].count_documents({"kind": "worker_gone"})
 
 
 def test_a_worker_checks_in_again_and_again_and_says_goodbye(servers: Servers, database: Mongo, tmp_path: Path) -> None:
@@ -76,6 +76,32 @@ def test_a_killed_worker_is_missed_unless_another_takes_its_place(
         until(lambda: [state(database, pid) for pid in pids].count(("offline", True)) == 1, "one gives way")
         assert ended(third, signal.SIGTERM) == 0
     assert told(database, env) == 1
+
+
+def test_a_killed_worker_is_told_of_by_another_and_so_is_its_successor(
+    servers: Servers, database: Mongo, tmp_path: Path
+) -> None:
+    """Fifteen times as fast as it is set usually, so within four seconds where a minute is promised."""
+    quick = {"MONITOR_WORKER_CHECK_IN_SECONDS": "0.5", "MONITOR_WORKER_OFFLINE_SECONDS": "2"}
+    env = {**environment(servers, database.name, **quick), **UNSCHEDULED, "SCHEDULE_CHECK_JOBS": "@every 1s"}
+
+    def titles() -> list[str]:
+        return [each["title"] for each in database["notifications"].find().sort("createdAt", 1)]
+
+    with running(WORKER, env, tmp_path / "a") as one, running(WORKER, env, tmp_path / "b") as two:
+        for pid in (one.pid, two.pid):
+            until(lambda pid=pid: state(database, pid) is not None, "the worker checks in")  # type: ignore[misc]
+        ended(one, signal.SIGKILL)
+        until(lambda: len(titles()) == 1, "it is told", 10)
+        assert name_of(one.pid) in titles()[0]
+        assert socket.gethostname() in titles()[0]
+        with running(WORKER, env, tmp_path / "c") as three:
+            until(lambda: len(titles()) == 2, "its successor is told of")
+            assert name_of(one.pid) in titles()[1]
+            looks = database["job_runs"].count_documents({"job": "check_jobs"})
+            until(lambda: database["job_runs"].count_documents({"job": "check_jobs"}) > looks + 1, "it is looked again")
+            assert len(titles()) == 2
+            assert [ended(worker, signal.SIGTERM) for worker in (two, three)] == [0, 0]
 
 
 def _is_there(pid: int) -> bool:

@@ -98,7 +98,7 @@ async def serving(settings: Settings, *jobs: Job[Any], history: bool = False, **
         hands = QueueHands(queue)
         deps = replace(deps, hands=hands)
         if history:
-            kept = History(deps.job_runs, days=1)
+            kept = History(deps.job_runs, deps.run_minutes, days=1, worker="test", known=named)
             stack.push_async_callback(kept.close)
             deps = replace(deps, record=kept.add)
         claiming = await stack.enter_async_context(open_redis(settings.redis, retries=0))

@@ -1,11 +1,8 @@
 """Agents check in; who does not is told of once, whoever looks, whatever is killed, and once more when it is back."""
 
 import asyncio
-import os
-import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -17,7 +14,7 @@ from src.jobs import ALL_JOBS
 from src.monitoring import away
 from src.monitoring.agents import check_in, look_at_agents, notice_key, remove
 from src.monitoring.away import look_or_tell
-from src.monitoring.present import present, take_over, usual_name, worker_check_in, worker_check_out
+from src.monitoring.present import present, usual_name
 from src.settings import AlertSettings, MonitorSettings, Settings
 from tests.harness.alerts import START, Hands, Post
 
@@ -184,55 +181,19 @@ async def test_a_worker_that_ends_says_goodbye(room: Room) -> None:
 
 async def test_a_worker_checks_in_often_enough_whatever_is_set(room: Room) -> None:
     """One that is waited for no longer than its own check-ins take would be gone each minute."""
-    monitor = MonitorSettings(_env_file=None, agent_offline_seconds=0.03, worker_check_in_seconds=60)
+    monitor = MonitorSettings(_env_file=None, worker_offline_seconds=0.03, worker_check_in_seconds=60)
     deps = replace(room.deps, settings=room.deps.settings.replace(monitor=monitor))
-    signs, thrice = list[float](), asyncio.Event()
+    signs, thrice, check_in_ = list[str](), asyncio.Event(), room.deps.agents.check_in
 
-    def now() -> float:
-        signs.append(room.time[0])
+    async def heard(agent_id: str, *args: Any, **told: Any) -> bool:
+        signs.append(agent_id)
         if len(signs) == 3:
             thrice.set()
-        return signs[-1]
+        return await check_in_(agent_id, *args, **told)
 
-    async with present(replace(deps, now=now), "worker@host:1"):
+    room.deps.agents.check_in = heard  # type: ignore[method-assign]
+    async with present(deps, "worker@host:1"):
         await thrice.wait()
-
-
-async def test_a_worker_that_died_is_told_of_and_forgotten_after_a_day(room: Room) -> None:
-    """Its successor has another number; nobody is to clear away after it. An agent is waited for."""
-    await worker_check_in(room.deps, "worker@host:1")
-    await room.check_in("till-7")
-    (digest,) = await room.after(6)
-    assert digest == "🔔 2 notices"
-    assert await room.after(25 * 60) == []
-    assert [agent.agent_id for agent in await room.deps.agents.all()] == ["till-7"]
-    assert await room.deps.alerts.by_key([notice_key("worker@host:1")]) == {}
-
-
-async def test_a_goodbye_after_an_alert_ends_it_quietly(room: Room) -> None:
-    """A worker that hung for long and was stopped then is not `back`."""
-    await worker_check_in(room.deps, "worker@host:1")
-    await room.after(6)
-    await worker_check_out(room.deps, "worker@host:1")
-    assert await room.after(1) == []
-    assert await room.deps.alerts.by_key([notice_key("worker@host:1")]) == {}
-
-
-async def test_a_worker_takes_the_place_of_one_that_died_here(room: Room) -> None:
-    """One for one: the alert about it ends, and one that nobody replaced is missed still. Who lives is left alone."""
-    ended = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
-    await ended.wait()
-    at = datetime.fromtimestamp(room.deps.now(), UTC)
-    for name, pid in (("w@host:1", ended.pid), ("w@host:2", ended.pid), ("w@host:3", os.getpid()), ("w@far:1", 1)):
-        await room.deps.agents.check_in(name, at, kind="worker", system_info={"pid": pid})
-    await room.after(6)
-    await worker_check_in(room.deps, "w@host:9")
-    assert await take_over(room.deps, "w@host:9") == "w@host:1"
-    missing = [agent.agent_id for agent in await room.deps.agents.all() if agent.is_missing]
-    assert missing == ["w@far:1", "w@host:2", "w@host:3"]
-    assert await room.after(1) == ["✅ Agent w@host:1 is back"]
-    took = await asyncio.gather(*(take_over(room.deps, f"w@host:{number}") for number in (7, 8)))
-    assert set(took) == {"w@host:2", None}
 
 
 async def test_the_job_looks_and_has_the_staff_sampled(room: Room) -> None:

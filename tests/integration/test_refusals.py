@@ -111,7 +111,7 @@ async def test_a_letter_mongodb_cannot_hold_is_kept_as_text(settings: Settings) 
 
 async def test_a_run_mongodb_cannot_hold_takes_no_other_with_it(deps: Deps) -> None:
     """The history goes on without it, and says so."""
-    history = History(deps.job_runs, days=1)
+    history = History(deps.job_runs, deps.run_minutes, days=1)
     for number in range(9):
         error = "x" * (17 * 2**20 if number == 4 else 1)
         history.add(Run("greet", str(number), "sync", "w", 1, 1.0, 1.0, 0.1, "done", "ok", error, ""))

@@ -75,6 +75,80 @@ def test_the_services_own_troubles_have_words(kind: str, facts: dict[str, object
     assert ended in compose([Line(kind, "info", True, 12, facts)], "vi").title
 
 
+MACHINE: list[tuple[dict[str, object], str, tuple[str, str, str], dict[str, tuple[str, str]]]] = [
+    (
+        {"job": "sync_pages", "times": 3, "error": "429", "where": " (7)", "of": 4},
+        "job_failing",
+        ("sync_pages failed 3 times in a row (7): 429", "works again", "--job sync_pages --failed"),
+        {"several": ("with 4 different arguments", "works again"), "silent": ("", "fails no more")},
+    ),
+    (
+        {"job": "sync_pages", "usual": 60, "jobId": "j-1"},
+        "job_slow",
+        ("sync_pages has run for 12 min, usually 60 s at most (job j-1)", "hangs no more", "jobs show j-1"),
+        {},
+    ),
+    (
+        {"schedule": "nightly", "job": "sync_pages", "at": "2026-05-14 02:00", "lane": "sync"},
+        "schedule_late",
+        ("nightly did not run at 2026-05-14 02:00", "nightly runs again", "--schedule nightly"),
+        {"nobody": ("no worker was there", "runs again"), "waits": ("waits in lane sync", "runs again")},
+    ),
+    (
+        {"new": 2, "count": 9},
+        "letters_grew",
+        ("2 more jobs failed for good (9 in all)", "dealt with", "dead-letters list"),
+        {"stay": ("2 more", "9 wait for somebody")},
+    ),
+    (
+        {"lane": "sync", "pending": 80},
+        "lane_old",
+        ("Lane sync: the oldest job has waited 12 min (80 wait)", "keeps up again", "queues"),
+        {"paused": ("is paused", "keeps up again")},
+    ),
+    (
+        {"worker": "w@host:7", "host": "host", "jobs": 4},
+        "worker_gone",
+        ("Worker w@host:7 is gone (host host, it ran 4 jobs)", "is back", "agents list"),
+        {"replaced": ("is gone", "was started again")},
+    ),
+]
+
+
+@pytest.mark.parametrize(("facts", "kind", "words", "variants"), MACHINE, ids=[kind for _, kind, *_ in MACHINE])
+def test_the_machines_troubles_have_words(
+    facts: dict[str, object], kind: str, words: tuple[str, str, str], variants: dict[str, tuple[str, str]]
+) -> None:
+    """What is wrong in the first line, what to do in the second; the end needs one line."""
+    begun, ended, to_do = words
+    text = compose([Line(kind, "high", False, 12, facts)], "en")
+    assert begun in text.title
+    assert to_do in text.body
+    over = compose([Line(kind, "info", True, 12, facts)], "en")
+    assert ended in over.title
+    assert over.body == ""
+    for variant, (begins, ends) in variants.items():
+        told = {**facts, "variant": variant}
+        assert begins in compose([Line(kind, "high", False, 12, told)], "en").title
+        assert ends in compose([Line(kind, "info", True, 12, told)], "en").title
+    assert "python -m src" in compose([Line(kind, "high", False, 12, facts)], "vi").body
+    if kind != "letters_grew":
+        many = compose([Line(f"{kind}_many", "high", False, 12, {"count": 12, "names": "a, b ..."})], "en")
+        assert "12 " in many.title
+        assert "a, b ..." in many.title
+        assert "python -m src" in many.body
+
+
+@pytest.mark.parametrize("language", sorted(LANGUAGES))
+def test_the_machines_words_have_no_holes(language: str) -> None:
+    """A `?` in a text says that its facts were forgotten."""
+    for facts, kind, _, variants in MACHINE:
+        for variant in ("", *variants):
+            for is_over in (False, True):
+                text = compose([Line(kind, "high", is_over, 12, {**facts, "variant": variant})], language)
+                assert "?" not in text.title + text.body
+
+
 def test_a_report_is_sent_as_it_was_written() -> None:
     text = compose([Line("plain", "info", False, 0, {"title": "Báo cáo", "text": "dòng 1\ndòng 2"})], "vi")
     assert (text.title, text.body) == ("ℹ️ Báo cáo", "dòng 1\ndòng 2")

@@ -19,6 +19,7 @@ from ...rules.retry import wait_s
 from ...settings import PancakeSettings
 from ..rate_limit import Permit, RateLimiter
 from . import models
+from .counted import counted
 from .replies import body_of
 from .tokens import PageTokens, TokenStore
 
@@ -170,7 +171,8 @@ class PancakeClient:
         for attempt in range(1, tries + 1):
             permit = await self._limiter.acquire(key)
             try:
-                return await self._send(method, path, params)
+                with counted(path):
+                    return await self._send(method, path, params)
             except Transient as e:
                 await self._before_next_try(e, key, permit, attempt, last=attempt == tries)
         raise AssertionError("unreachable")

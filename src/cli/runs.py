@@ -1,0 +1,149 @@
+"""`runs`: what ran, how it ended, how long it waited and took; and what did not run, and why."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo
+
+import typer
+
+from ..deps import Deps
+from ..errors import Misuse
+from ..rules.times import in_short
+from ..settings import Settings
+from ..store.job_runs import FAILED as FAILED_ENDS
+from ..store.job_runs import PastRun, Sought
+from ..store.run_minutes import Summary
+from .edge import checked, moment, settings_or_stop, with_deps
+from .shown import print_json, print_table
+
+DAY = timedelta(days=1)
+MUCH_MS = 1_000.0  # shown in words from here on
+HEADS = ("started", "job", "end", "waited", "took", "attempt", "lane", "worker", "what")
+SUMMARY = ("job", "runs", "failed", "in a row", "p50", "p95", "p99", "longest", "waited", "longest wait", "not run")
+NOTHING = "no run is known of that: is a worker running, and WORKER_HISTORY_DAYS above 0?"
+NO_MATCH = "no run fits; `runs` without options shows the latest of all"
+
+
+def runs(
+    job: Annotated[str | None, typer.Option(help="only of this job")] = None,
+    schedule: Annotated[str | None, typer.Option(help="only what this schedule started, skipped or missed")] = None,
+    failed: Annotated[bool, typer.Option("--failed", help="only what failed, to be tried again or for good")] = False,
+    since: Annotated[
+        str | None, typer.Option(help="started then or later: 2026-05-14T02:00, 2026-05-14, or 2h")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="started then or before")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="how many at most, the latest")] = 50,
+    summary: Annotated[
+        bool, typer.Option("--summary", help="per job: counts and durations; of a day without --since")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON line each instead of a table")] = False,
+) -> None:
+    """Show runs, the latest first: when, how each ended, how long it waited for a slot and took, and what it said."""
+    settings = settings_or_stop()
+    begun, ended = checked(lambda: _span(since, until, settings))
+    if summary:
+        checked(lambda: _is_of_jobs(schedule, failed))
+        _show_summary(job, begun, ended, as_json)
+        return
+    sought = Sought(job, schedule, FAILED_ENDS if failed else (), begun, ended)
+
+    async def ask(deps: Deps) -> tuple[list[PastRun], bool]:
+        found = await deps.job_runs.latest(sought, limit)
+        return found, bool(found or await deps.job_runs.latest(Sought(), 1))
+
+    found, is_any = with_deps(ask, level="ERROR")
+    if as_json:
+        for run in found:
+            print_json(_report(run))
+        return
+    if not found:
+        typer.echo(NO_MATCH if is_any else NOTHING, err=True)
+        return
+    zone = settings.service.zone
+    print_table(HEADS, [_row(run, zone) for run in found], numbers=("waited", "took", "attempt"))
+
+
+def _show_summary(job: str | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
+    async def ask(deps: Deps) -> list[tuple[Summary, int]]:
+        begun = since or datetime.fromtimestamp(deps.now(), UTC) - DAY
+        found = await deps.run_minutes.summaries(begun, until, job)
+        return [(each, await deps.job_runs.failures_in_row(each.job)) for each in found]
+
+    found = with_deps(ask, level="ERROR")
+    if as_json:
+        for each, in_row in found:
+            print_json(_summary_report(each, in_row))
+    elif not found:
+        typer.echo(NOTHING, err=True)
+    else:
+        print_table(SUMMARY, [_summary_row(*each) for each in found], numbers=SUMMARY[1:-1])
+
+
+def _span(since: str | None, until: str | None, settings: Settings) -> tuple[datetime | None, datetime | None]:
+    begun, ended = moment("--since", since, settings), moment("--until", until, settings)
+    if begun and ended and begun > ended:
+        raise Misuse("--since lies after --until")
+    return begun, ended
+
+
+def _is_of_jobs(schedule: str | None, failed: bool) -> None:
+    if schedule or failed:
+        raise Misuse("--summary is of jobs: --job, --since and --until narrow it")
+
+
+def _row(run: PastRun, zone: ZoneInfo) -> tuple[object, ...]:
+    return (
+        f"{run.started_at.astimezone(zone):%m-%d %H:%M:%S}",
+        run.job + (f" {run.page_id}" if run.page_id else ""),
+        run.end.upper() if run.end == "dead" else run.end,
+        "" if run.waited_ms is None or run.end in ("skipped", "missed") else _span_of(run.waited_ms),
+        "" if run.end in ("skipped", "missed") else _span_of(run.duration_ms),
+        run.attempt or "",
+        run.lane,
+        run.worker.rpartition(":")[0],
+        _what(run, zone),
+    )
+
+
+def _what(run: PastRun, zone: ZoneInfo) -> str:
+    """What is to be said of it: the error or the outcome, and of which tick it was where that began late."""
+    said = run.error or run.outcome
+    if run.tick_at is None or run.end in ("missed", "skipped"):
+        return f"{run.schedule}: {said}" if run.schedule and run.schedule != run.job else said
+    late_s = (run.started_at - run.tick_at).total_seconds()
+    tick = f"tick {run.tick_at.astimezone(zone):%H:%M:%S}"
+    if run.schedule != run.job:
+        tick = f"{run.schedule}, {tick}"
+    return f"{said} ({tick}{f', {in_short(late_s)} late' if late_s >= 1 and run.attempt == 1 else ''})"
+
+
+def _span_of(ms: float) -> str:
+    if ms < MUCH_MS:
+        return f"{ms:.0f}ms"
+    return f"{ms / 1000:.1f}s" if ms < 60 * MUCH_MS else in_short(ms / 1000)
+
+
+def _report(run: PastRun) -> dict[str, Any]:
+    instants = {name: value.isoformat() for name, value in asdict(run).items() if isinstance(value, datetime)}
+    return {**asdict(run), **instants}
+
+
+def _summary_row(found: Summary, in_row: int) -> Sequence[object]:
+    taken = found.durations
+    failed = sum(found.ends.get(end, 0) for end in FAILED_ENDS)
+    not_run = [f"{found.ends[end]} {end}" for end in ("skipped", "missed", "cancelled") if found.ends.get(end)]
+    times = (taken.p50_s, taken.p95_s, taken.p99_s, taken.longest_s, found.wait_mean_s, found.longest_wait_s)
+    return (found.job, taken.runs, failed or "", in_row or "", *(_span_of(s * 1000) for s in times), ", ".join(not_run))
+
+
+def _summary_report(found: Summary, in_row: int) -> dict[str, Any]:
+    return {
+        "job": found.job,
+        "ends": found.ends,
+        "failures_in_row": in_row,
+        **asdict(found.durations),
+        "wait_mean_s": found.wait_mean_s,
+        "longest_wait_s": found.longest_wait_s,
+    }
