@@ -8,7 +8,6 @@ from typing import Final, Literal, Protocol
 from .schedule import Schedule
 
 FAILED: Final = ("retry", "dead")
-COUNTED: Final = (*FAILED, "done")  # of all ends those that say whether a job works
 STALE_S: Final = 3_600.0  # what has neither failed nor run for so long is not failing now
 LETTER_S: Final = 120.0  # a letter is written by then, or MongoDB was away
 KNOWN_RUNS: Final = 20  # of fewer a p99 says nothing
@@ -18,7 +17,7 @@ MOST_NOTICES: Final = 10  # of one kind told at once; more of them are one notic
 
 
 class Ended(Protocol):
-    """One run that ended: `end` is one of `COUNTED`, `at` when."""
+    """One run that ended: `end` is done, retry or dead, `at` when."""
 
     @property
     def end(self) -> str:
