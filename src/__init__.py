@@ -2,8 +2,8 @@
 
 errors      the error tree, by what the caller should do next
 rules/      pure rules: no I/O, no clock, no settings (coverage, rate, retry, schedule, shares, redaction ...)
-settings/   every environment variable, grouped and typed; log: one log stream, secrets redacted; meters: what is counted;
-            tracing: OpenTelemetry; batcher: shared calls
+settings/   every environment variable, grouped and typed; log: one log stream, secrets redacted
+            meters: what is counted; tracing: OpenTelemetry; batcher: many callers in few round trips
 clients/    one module per outside system: mongo, redis, pancake/, rate_limit, merchants/
 store/      one module per MongoDB collection; the only place that speaks its query language
 sync/       what keeps a collection in step with a Pancake list: streams, the gap filler, the pass over one page
