@@ -31,6 +31,7 @@ from .monitoring.vitals import vitals
 from .scheduling.desk import run_at_start
 from .scheduling.ticker import Ticker
 from .settings import Settings
+from .traced import traced
 
 Ctx = dict[str, Any]
 FIRST = "sync_pages"  # of all schedules the one that a new worker does not wait for
@@ -70,6 +71,7 @@ class Service:
         fields = {"service": service.service_name_worker, "environment": service.environment}
         configure_logging(service.log_level, service.log_format, directory=service.log_dir, fields=fields)
         logger.info("initializing worker", **fields)
+        await self._stack.enter_async_context(traced(self._settings, service.service_name_worker))
         deps = await self._stack.enter_async_context(open_deps(self._settings))
         logger.info("database connection established", database=self._settings.mongo.shown)
         queue = Queue(deps.redis, {name: job.declaration for name, job in self._jobs.items()})

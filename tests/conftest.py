@@ -18,7 +18,10 @@ from src.settings import MongoSettings, PancakeSettings, RedisSettings, Settings
 
 CACHE = Path(__file__).parent.parent / ".cache" / "services"
 #: What a developer has set for real shops must not reach a test.
-OURS = ("REDIS_", "MONGODB_", "PANCAKE_", "SYNC_", "SCHEDULE_", "WORKER_", "WEBHOOK_", "ALERT_", "MONITOR_", "LOG_")
+OURS = (
+    *("REDIS_", "MONGODB_", "PANCAKE_", "SYNC_", "SCHEDULE_", "WORKER_", "WEBHOOK_", "ALERT_", "MONITOR_", "LOG_"),
+    "OTEL_",
+)
 
 
 @dataclass(frozen=True)

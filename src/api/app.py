@@ -30,6 +30,7 @@ from ..errors import ServiceError
 from ..log import configure_logging
 from ..settings import Settings, load_settings
 from ..sync.known_pages import KnownPages
+from ..traced import traced
 from .answers import as_json, problem
 from .hooks import Hooks, Strangers, pancake_hook
 from .intake import Intake
@@ -69,6 +70,7 @@ def _lifespan(given: Settings | None) -> Lifespan:
     async def lifespan(_: Starlette) -> AsyncIterator[State]:
         settings = given or _own_settings()
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(traced(settings, f"{settings.service.service_name_worker}-api"))
             redis = connect(settings.redis, Redis)
             stack.push_async_callback(redis.aclose, close_connection_pool=True)
             pages = KnownPages(page_list(settings, stack))

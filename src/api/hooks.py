@@ -7,6 +7,8 @@ requests in 30 minutes) until somebody switches it on again by hand; so what is 
 import asyncio
 import hmac
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -17,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from .. import tracing
 from ..errors import Misuse, Transient
 from ..rules.pancake_event import page_of
 from ..sync.known_pages import KnownPages
@@ -27,6 +30,7 @@ MOST_BYTES = 256 * 1024
 BODY_S = 10.0  # for a body to arrive
 TELL_EVERY_S = 600.0
 AGAIN = {"Retry-After": "2"}
+ROUTE = "/hooks/pancake/{secret}"
 
 
 class _TooLarge(Exception):
@@ -81,6 +85,33 @@ async def _answer(request: Request) -> Response:
         return problem(HTTPStatus.NOT_FOUND, "there is nothing here")
     if request.method != "POST":
         return problem(HTTPStatus.METHOD_NOT_ALLOWED, "events are posted", headers={"Allow": "POST"})
+    with _traced(request) as span:
+        answer = await _judged(hooks, request)
+        tracing.answered(span, answer.status_code, faults_from=HTTPStatus.INTERNAL_SERVER_ERROR)
+        return answer
+
+
+@contextmanager
+def _traced(request: Request) -> Iterator[tracing.Span | None]:
+    """The span of a request that was let in, below its caller's; the secret stays out of it."""
+    above = tracing.given(request.headers.get("traceparent", ""))
+    about: dict[str, tracing.Value] = {"http.request.method": request.method, "http.route": ROUTE}
+    span = tracing.begin(f"{request.method} {ROUTE}", "server", parent=above, attributes=about)
+    token = tracing.current.set(span.traceparent if span else tracing.decided(above))
+    try:
+        yield span
+    except BaseException as e:
+        if span:
+            span.end(type(e).__name__)
+        raise
+    else:
+        if span:
+            span.end()
+    finally:
+        tracing.current.reset(token)
+
+
+async def _judged(hooks: Hooks, request: Request) -> Response:
     received_at = time.time()
     try:
         async with asyncio.timeout(BODY_S):

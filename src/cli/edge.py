@@ -21,10 +21,12 @@ from ..log import configure_logging
 from ..rules.times import moment_of
 from ..settings import Settings, load_settings
 from ..store.dead_letters import DeadLetters
+from ..traced import traced
 
 T = TypeVar("T")
 FAILED, WRONG_CALL, INTERRUPTED = 1, 2, 130
 ANSWER_S = 30.0  # for a question to Redis, tries included
+COMMAND = "folkform-command"  # its name in traces
 STOPPED = "stopped; what was done is kept, and the next run goes on from there"
 
 
@@ -91,7 +93,7 @@ class AtRedis:
 
         async def opened() -> T:
             try:
-                async with asyncio.timeout(ANSWER_S):
+                async with asyncio.timeout(ANSWER_S), traced(self.settings, COMMAND):
                     await redis.ping(self.queue.redis, self.settings.redis)
                     return await question()
             finally:
@@ -127,7 +129,7 @@ def with_deps(
     configure_logging(level, settings.service.log_format)
 
     async def opened() -> T:
-        async with open_deps(settings) as deps:
+        async with traced(settings, COMMAND), open_deps(settings) as deps:
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, deps.stopping.set)
             return await work(deps)
 

@@ -21,8 +21,10 @@ from pymongo.errors import (
     PyMongoError,
 )
 
+from .. import tracing
 from ..errors import Permanent, Transient
 from ..settings import MongoSettings
+from .mongo_spans import MongoSpans
 
 Document = dict[str, Any]
 
@@ -59,6 +61,7 @@ async def open_database(settings: MongoSettings) -> AsyncIterator[Database]:
             waitQueueTimeoutMS=int(CALL_S * 1000),
             appname="folkform-worker",
             tz_aware=True,
+            event_listeners=[MongoSpans()] if tracing.is_on() else [],
         )
     except (ConfigurationError, ValueError) as e:
         raise Permanent(f"MONGODB_URI cannot be used: {type(e).__name__}; write mongodb://host:27017") from e

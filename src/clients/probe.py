@@ -8,7 +8,9 @@ from urllib.parse import unquote, urlsplit
 
 import httpx
 
+from .. import tracing
 from ..errors import Permanent, Transient
+from .outgoing import outgoing
 
 _context = functools.cache(httpx.create_ssl_context)  # reading the authorities takes a while
 
@@ -30,12 +32,14 @@ async def status_of(url: str, timeout_s: float) -> int:
     except (httpx.InvalidURL, ValueError):
         raise Permanent("its address cannot be read") from None
     try:
-        async with asyncio.timeout(timeout_s):
-            # not httpx' client, which logs addresses, and follows what the environment says of proxies
-            async with httpx.AsyncHTTPTransport(verify=verify, trust_env=False) as transport:
-                response = await transport.handle_async_request(request)
-                await response.aclose()
-                return response.status_code
+        with outgoing("probe", "GET", url) as span:
+            async with asyncio.timeout(timeout_s):
+                # not httpx' client, which logs addresses, and follows what the environment says of proxies
+                async with httpx.AsyncHTTPTransport(verify=verify, trust_env=False) as transport:
+                    response = await transport.handle_async_request(request)
+                    await response.aclose()
+            tracing.answered(span, response.status_code)
+            return response.status_code
     except TimeoutError:
         words = f"no answer in {timeout_s:g} s"
     except httpx.HTTPError as e:

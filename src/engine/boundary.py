@@ -2,15 +2,17 @@
 
 import asyncio
 import random
+import sys
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from loguru import logger
 
-from .. import meters
+from .. import meters, tracing
 from ..clients import mongo, redis
 from ..deps import Deps
 from ..errors import ServiceError, Snooze, Transient
@@ -33,7 +35,7 @@ class End:
     `done`: `outcome` says how. `retry`: it failed and is to run again in `again_in_s`. `snoozed`: it did not fail and
     is to run again in `again_in_s`; no try is spent. `dead`: it failed for good and is kept as a dead letter, unless
     `is_kept` is false: MongoDB did not take the letter, and the job must stay in the queue. `cancelled`: somebody
-    stopped it.
+    stopped it. `traceparent`: the span of the attempt, where one was recorded.
     """
 
     kind: Literal["done", "retry", "snoozed", "dead", "cancelled"]
@@ -42,6 +44,7 @@ class End:
     again_in_s: float = 0.0
     is_kept: bool = True
     is_usual: bool = False
+    traceparent: str = ""
 
 
 async def run_job(
@@ -55,9 +58,15 @@ async def run_job(
     """Run one attempt and decide its end. Never raises but for cancellation, which is not a failure."""
     started_at, started = time.time(), time.perf_counter()
     declaration = job.declaration
-    token, call_token = trace.current.set(call.traceparent), current_call.set(call)
-    page = {"page_id": arguments["page_id"]} if "page_id" in arguments else {}
-    with logger.contextualize(job=declaration.name, job_id=call.job_id, lane=call.lane, attempt=call.attempt, **page):
+    # a first try that is not recorded, as nearly all are in a storm, is to cost next to nothing
+    is_traced = tracing.is_on() and (call.attempt > 1 or tracing.wants(declaration.name, call.traceparent))
+    span = await _begun(declaration.name, call, started_at) if is_traced else None
+    inside = call.traceparent if span is None else span.traceparent
+    if span is not None:
+        call = replace(call, traceparent=inside)
+    token, call_token = tracing.current.set(tracing.decided(inside)), current_call.set(call)
+    with logger.contextualize(**_fields(declaration.name, call, arguments, span)):
+        logger.debug("job started")
         try:
             outcome = await _called(job, deps, arguments)
         except Snooze as e:
@@ -68,12 +77,53 @@ async def run_job(
             word = plain(str(outcome))
             end = End("done", outcome=outcome if outcome == word else word)  # as it is, it may have details
         finally:
-            trace.current.reset(token)
+            tracing.current.reset(token)
             current_call.reset(call_token)
+            if span is not None and sys.exc_info()[0] is not None:
+                span.end("it was stopped, or given back to the queue")
         took_s = time.perf_counter() - started
         _log(end, duration_ms=round(took_s * 1000))
+    if span is not None:
+        end = _ended(span, end)
     deps.record(run_of(declaration.name, call, end, started_at, took_s, arguments, declaration.history_days))
     return end
+
+
+async def _begun(name: str, call: Call, started_at: float) -> tracing.Span | None:
+    """The span of this attempt, linked to the one before it, or to what it does again."""
+    above, link = call.traceparent, call.link
+    if call.attempt > 1:
+        if not above.endswith(tracing.NOT_SAMPLED):
+            with suppress(*redis.OUTAGES):
+                if traced := [past["tp"] for past in await call.past() if past.get("tp")]:
+                    # where its sender decided nothing, the first try did, and is what the trace begins with
+                    above, link = (above if tracing.is_sampled(above) else traced[0]), traced[-1]
+        if not tracing.wants(name, above):
+            return None
+    about: dict[str, tracing.Value] = {"folkform.job.id": call.job_id, "folkform.job.attempt": call.attempt}
+    if call.schedule:
+        about["folkform.schedule"] = call.schedule
+    return trace.begin_run(
+        name, call.lane, above, started_at=started_at, enqueued_at=call.enqueued_at, about=about, link=link
+    )
+
+
+def _ended(span: tracing.Span, end: End) -> End:
+    span.set("folkform.job.end", end.kind)
+    if end.outcome:
+        span.set("folkform.job.outcome", str(end.outcome))
+    span.end(end.error if end.kind in ("retry", "dead") else "")
+    return replace(end, traceparent=span.traceparent)
+
+
+def _fields(name: str, call: Call, arguments: Mapping[str, Any], span: tracing.Span | None) -> dict[str, Any]:
+    """What stands in every line the job logs."""
+    fields: dict[str, Any] = {"job": name, "job_id": call.job_id, "lane": call.lane, "attempt": call.attempt}
+    if "page_id" in arguments:
+        fields["page_id"] = arguments["page_id"]
+    if span is not None:
+        fields["trace_id"] = trace.trace_id(span.traceparent)
+    return fields
 
 
 async def _called(job: Job[Any], deps: Deps, arguments: dict[str, Any]) -> str:

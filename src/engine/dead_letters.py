@@ -126,7 +126,9 @@ def _again(queue: Queue, letter: Document, *, delay_s: float) -> NewJob:
         except UnicodeDecodeError as e:
             raise Misuse("it is no JSON and can never be run: give its sender the serializer, and drop it") from e
         return NewJob(job_id, str(letter["lane"]), bytes(raw), int(delay_s * 1000), 0, "", 0)
-    return queue.prepare(str(letter["job"]), letter["arguments"], delay_s=delay_s, job_id=job_id)
+    # a trace of its own, for whoever replays it, linked to the last attempt
+    link = next((str(past["tp"]) for past in reversed(letter.get("attempts") or []) if past.get("tp")), "")
+    return queue.prepare(str(letter["job"]), letter["arguments"], delay_s=delay_s, job_id=job_id, link=link)
 
 
 async def _put(deps: Deps, queue: Queue, batch: list[tuple[Document, NewJob]]) -> list[str]:

@@ -17,6 +17,9 @@ from ..store.run_minutes import MINUTE_S, Minute, RunMinutes
 EVERY_S = 1.0
 BATCH = 500  # made in the event loop: some 4 ms
 KEPT_WAITING = 50_000  # while MongoDB is away; then the oldest are dropped, and that is said
+BUSY = 2_000  # runs in a second: the jobs go first then, and their history follows in a calmer one
+PUT_OFF = KEPT_WAITING // 2  # runs, or
+LONGEST_S = 5.0  # so long: then it is written whatever goes on
 MINUTES_EVERY_S = 10.0
 KEPT_MINUTES = 20_000
 END_S = 5.0
@@ -38,7 +41,7 @@ class History:
         self._tally = _Tally(minutes, worker, known)
 
     def add(self, run: Run) -> None:
-        """Note a run; it is stored within about a second."""
+        """Note a run; it is stored within about a second, and in a burst of thousands within `LONGEST_S`."""
         if len(self._waiting) == KEPT_WAITING:
             self._dropped += 1
         self._waiting.append(run)
@@ -48,13 +51,22 @@ class History:
         loop = asyncio.get_running_loop()
         due = loop.time() + MINUTES_EVERY_S
         while True:
-            if len(self._waiting) < BATCH:
-                await asyncio.sleep(EVERY_S)
+            await self._calm()
+            while len(self._waiting) >= BATCH and await self._write():
+                pass
             if not await self._write():
                 await asyncio.sleep(EVERY_S)
             if loop.time() >= due:
                 await self._tally.write()
                 due = loop.time() + MINUTES_EVERY_S
+
+    async def _calm(self) -> None:
+        """Wait a second, and in a burst until it is over, or until too much waits."""
+        for _ in range(int(LONGEST_S / EVERY_S)):
+            before = len(self._waiting)
+            await asyncio.sleep(EVERY_S)
+            if len(self._waiting) - before < BUSY or len(self._waiting) >= PUT_OFF:
+                return
 
     async def close(self) -> None:
         """Write the rest, within `END_S` seconds."""

@@ -12,6 +12,7 @@ from loguru import logger
 from ..clients import mongo, redis
 from ..deps import Deps
 from ..rules.redact import redact
+from ..tracing import current, is_sampled
 from .declaration import Declaration
 
 TRACEBACK_KEPT = 8_000  # characters, the last ones
@@ -32,8 +33,8 @@ class Call:
 
     `schedule`: the name of the schedule that started it, or "", and the tick (Unix seconds) it stands for. `fence`: a
     number higher than that of every holder the job had before (0 outside the lanes): what writes with it can tell a
-    holder that was thought dead. `past` gives the attempts that failed before it, oldest first, each with `at`,
-    `error` and `worker`.
+    holder that was thought dead. `link`: the traceparent of a run whose work it does again. `past` gives the attempts
+    that failed before it, oldest first, each with `at`, `error` and `worker`, and `tp` where it was traced.
     """
 
     job_id: str
@@ -45,6 +46,7 @@ class Call:
     schedule: str = ""
     tick_at: float | None = None
     fence: int = 0
+    link: str = ""
     past: Callable[[], Awaitable[Attempts]] = _no_attempts
 
 
@@ -71,6 +73,8 @@ async def keep(letter: Letter, deps: Deps, call: Call) -> bool:
     What MongoDB refuses to hold, too large or too deep, is kept as text, cut where it must be.
     """
     last = {"at": datetime.now(UTC).isoformat(), "error": letter.error, "worker": call.worker}
+    if is_sampled(here := current.get()):
+        last["tp"] = here
     stored: dict[str, Any] = {
         "job": letter.job,
         "lane": letter.lane,

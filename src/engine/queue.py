@@ -22,7 +22,7 @@ from . import keys
 from .declaration import Declaration
 from .facts import JobInfo, QueueStats, as_text, info_of, stats_of
 from .scripts import Scripts
-from .trace import to_send
+from .trace import UNDECIDED, new_traceparent, to_send
 from .wire import write_job
 
 KEPT_MS = 30 * 86_400_000  # how long an undelivered job waits in Redis
@@ -93,10 +93,15 @@ def _is_finite(value: object) -> bool:
     return not isinstance(value, float) or math.isfinite(value)
 
 
-def _payload(name: str, written: dict[str, Any], *, priority: int, unique: str, tick: Tick | None) -> bytes:
-    now_ms = time.time_ns() // 1_000_000
+def _payload(
+    declaration: Declaration[Any], written: dict[str, Any], *, priority: int, unique: str, tick: Tick | None, link: str
+) -> bytes:
+    name, now_ms = declaration.name, time.time_ns() // 1_000_000
+    # of a tick each worker writes a job, and one of them stands: who runs it begins the trace
+    is_tick = tick is not None and tick[1] is not None
+    tp = new_traceparent(UNDECIDED) if is_tick else to_send(name, declaration.lane)
     try:
-        payload = write_job(name, written, now_ms, priority=priority, unique=unique, tp=to_send(), tick=tick)
+        payload = write_job(name, written, now_ms, priority=priority, unique=unique, tp=tp, tick=tick, link=link)
     except (TypeError, ValueError) as e:
         raise Misuse(f"{name}: an argument cannot be written as JSON: {e}") from e
     if len(payload) > MAX_BYTES:
@@ -130,13 +135,15 @@ class Queue:
         once_s: float = 0.0,
         group: str = "",
         tick: Tick | None = None,
+        link: str = "",
     ) -> NewJob:
         """A job checked and written. Raises Misuse on all that could be wrong with it.
 
         `unique_key` takes the place of the declared one. `job_id`: to enqueue under an id that says what the job is,
         accepted once while it waits or runs and for `once_s` seconds from when it is due. `group`: jobs of one group
         run one after the other, in the order they were stored; the next when the one before is over. `tick`: the
-        schedule that starts it, and which tick of it (Unix seconds), or None for one between two.
+        schedule that starts it, and which tick of it (Unix seconds), or None for one between two. `link`: the
+        traceparent of a run whose work this one does again.
         """
         declaration = self.declaration(name)
         if not (isinstance(priority, int) and 0 <= priority <= MAX_PRIORITY):
@@ -147,7 +154,7 @@ class Queue:
         unique = f"{name}:{unique_key}" if unique_key else ""
         if declaration.unique_key and not unique:
             unique = declaration.key(**declaration.checked(written)) or ""
-        payload = _payload(name, written, priority=priority, unique=unique, tick=tick)
+        payload = _payload(declaration, written, priority=priority, unique=unique, tick=tick, link=link)
         if payload.count(b"null") > 1 and not _is_finite(arguments):  # NaN would arrive as null, as `t` does
             raise Misuse(f"{name}: an argument holds NaN or an infinite number, which JSON cannot")
         return NewJob(

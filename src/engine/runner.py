@@ -97,6 +97,7 @@ class Runner:
             envelope.schedule,
             envelope.tick_at,
             claimed.fence,
+            envelope.link,
             partial(self._claims.past, claimed.job_id),
         )
 
@@ -123,10 +124,10 @@ class Runner:
             return again(claimed, end.again_in_s, claimed.tries, "", envelope.priority, claimed.lane)
         if end.kind == "retry":
             lane = (declaration.retry_lane if declaration else None) or claimed.lane
-            return self._again(claimed, envelope, end.again_in_s, end.error, lane)
+            return self._again(claimed, envelope, end, lane)
         if not end.is_kept:
             tries = f"{max(claimed.failed + 1, declaration.max_tries if declaration else 0)}:{claimed.killed}"
-            attempt = self._attempt(end.error)
+            attempt = self._attempt(end.error, end.traceparent)
             return again(claimed, BURY_AGAIN_S, tries, attempt, envelope.priority, claimed.lane)
         result = ""
         if self._keep_s:
@@ -142,13 +143,13 @@ class Runner:
             ).decode()
         return ended(claimed, result, self._keep_s, envelope.unique, is_failed=end.kind == "dead")
 
-    def _again(self, claimed: Claimed, envelope: Envelope, in_s: float, error: str, lane: str) -> Finish:
+    def _again(self, claimed: Claimed, envelope: Envelope, end: End, lane: str) -> Finish:
         tries = f"{claimed.failed + 1}:{claimed.killed}"
-        return again(claimed, in_s, tries, self._attempt(error), envelope.priority, lane)
+        return again(claimed, end.again_in_s, tries, self._attempt(end.error, end.traceparent), envelope.priority, lane)
 
-    def _attempt(self, error: str) -> str:
+    def _attempt(self, error: str, traceparent: str = "") -> str:
         attempt = {"at": datetime.now(UTC).isoformat(), "error": error, "worker": self._token}
-        return orjson.dumps(attempt).decode()
+        return orjson.dumps({**attempt, **({"tp": traceparent} if traceparent else {})}).decode()
 
 
 def _nameless(now_ms: int) -> Envelope:

@@ -2,7 +2,8 @@
 
 arq's keys are kept (`f` function, `a` and `k` arguments, `t` try, `et` enqueue time in ms), so that `arq.jobs.Job` can
 follow a job; ours stand beside them: `v` version, `p` priority, `u` unique key, `tp` traceparent, and of what a
-schedule started `sn` its name and `sk` the tick (Unix s).
+schedule started `sn` its name and `sk` the tick (Unix s), and of a
+replay `ln`, the traceparent of what is done again.
 
 A result that is an exception becomes `{"__error__": [type, message]}` and is read back as `JobError`, so that
 `arq.jobs.Job.result()` raises. Give `serialize` and `deserialize` to any arq client that is to speak with us.
@@ -34,6 +35,7 @@ class Envelope:
     traceparent: str
     schedule: str = ""
     tick_at: float | None = None
+    link: str = ""
 
 
 def serialize(job: dict[str, Any]) -> bytes:
@@ -64,11 +66,13 @@ def write_job(
     unique: str,
     tp: str,
     tick: tuple[str, float | None] | None = None,
+    link: str = "",
 ) -> bytes:
     """A job for the queue. `tick`: of which schedule, and which. Raises TypeError on what JSON cannot hold."""
     job = {"v": VERSION, "t": None, "f": name, "a": (), "k": arguments, "et": now_ms}
     started_by = {"sn": tick[0], "sk": tick[1]} if tick else {}
-    return orjson.dumps({**job, "p": priority, "u": unique, "tp": tp, **started_by})
+    again = {"ln": link} if link else {}
+    return orjson.dumps({**job, "p": priority, "u": unique, "tp": tp, **started_by, **again})
 
 
 def read_job(data: bytes | str) -> Envelope:
@@ -94,6 +98,7 @@ def read_job(data: bytes | str) -> Envelope:
         tp,
         schedule if isinstance(schedule, str) else "",
         min(float(tick_at), LATEST_MS / 1000) if isinstance(tick_at, int | float) and tick_at >= 0 else None,
+        link if isinstance(link := job.get("ln"), str) else "",
     )
 
 

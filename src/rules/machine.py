@@ -66,9 +66,9 @@ Word = Literal["on_time", "unsure", "not_fired", "waits", "nobody_there"]
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a schedule came. `decided`: its newest tick that was fired or skipped; `active_from`: ticks up to here do
-    not count; `missed`: first and last of those missed last. `waits_since`: its last job has not started, and was to
-    at this instant; None where it has, or is over.
+    """How far a schedule came. `decided`: its newest tick that was fired, skipped or missed; `active_from`: ticks up to
+    here do not count; `missed`: first and last of those missed last. `waits_since`: its last job has not started, and
+    was to at this instant; None where it has, or is over.
     """
 
     decided: float | None = None
@@ -94,7 +94,7 @@ def punctuality(schedule: Schedule, progress: Progress, now: float, grace_s: flo
     if progress.waits_since is not None:
         return Punctuality("waits" if progress.waits_since < latest else "unsure", progress.waits_since)
     missed = progress.missed
-    if missed and progress.decided is not None and progress.decided >= missed[1]:
+    if missed and progress.decided is not None and progress.decided > missed[1]:
         missed = None
     known = [at for at in (progress.decided, progress.active_from, missed[1] if missed else None) if at is not None]
     if not known:

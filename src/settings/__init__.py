@@ -18,6 +18,7 @@ from .channels import ChannelSettings
 from .monitor import MonitorSettings
 from .pancake import PancakeSettings, SyncSettings
 from .servers import MongoSettings, RedisSettings
+from .tracing import TracingSettings
 from .webhooks import WebhookSettings
 from .work import LaneSettings, ScheduleSettings, ServiceSettings, WorkerGroup
 
@@ -33,6 +34,7 @@ __all__ = [
     "ServiceSettings",
     "Settings",
     "SyncSettings",
+    "TracingSettings",
     "WebhookSettings",
     "WorkerGroup",
     "load_settings",
@@ -63,6 +65,7 @@ class Settings:
         self.alerts: AlertSettings = group(AlertSettings)
         self.channels: ChannelSettings = group(ChannelSettings)
         self.monitor: MonitorSettings = group(MonitorSettings)
+        self.tracing: TracingSettings = group(TracingSettings)
         self.schedules: ScheduleSettings = group(ScheduleSettings)
         faults.extend(_unknown_schedules(env_file))
         if faults:

@@ -4,12 +4,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
+from itertools import count
+from random import getrandbits
+from secrets import token_bytes
+from time import time
 from typing import Any, Final
 
 import orjson
 from bson import ObjectId
 from pymongo import ASCENDING, DESCENDING, IndexModel
-from pymongo.errors import BulkWriteError
+from pymongo.errors import OperationFailure
 
 from ..clients.mongo import Database, Document
 
@@ -98,6 +102,8 @@ class JobRuns:
 
     def __init__(self, database: Database) -> None:
         self._collection = database["job_runs"]
+        self._ids = count(getrandbits(23))
+        self._process = token_bytes(5)
 
     async def ensure_indexes(self) -> None:
         """Create what is missing. Safe to repeat."""
@@ -117,12 +123,12 @@ class JobRuns:
 
     def document(self, run: Run, kept: timedelta) -> Document:
         """`run` as it is stored. Its `_id` is given here, so that writing it twice stores it once."""
-        started_at, ms = run.started_at, run.duration_s * 1000
+        started_at = run.started_at
         started = datetime.fromtimestamp(started_at, UTC)
         if run.history_days is not None:
             kept = timedelta(days=run.history_days)
         document: dict[str, Any] = {
-            "_id": ObjectId(),
+            "_id": self._new_id(),
             "job": run.job,
             "jobId": run.job_id,
             "lane": run.lane,
@@ -131,7 +137,7 @@ class JobRuns:
             "enqueuedAt": datetime.fromtimestamp(run.enqueued_at, UTC),
             "startedAt": started,
             "finishedAt": datetime.fromtimestamp(started_at + run.duration_s, UTC),
-            "durationMs": round(ms, 3),
+            "durationMs": run.duration_s * 1000,
             "end": run.end,
             "outcome": run.outcome,
             "traceId": run.trace_id,
@@ -139,7 +145,7 @@ class JobRuns:
             "expiresAt": started + kept,
         }
         if run.attempt == 1:
-            document["waitMs"] = round((started_at - run.enqueued_at) * 1000, 3)
+            document["waitMs"] = (started_at - run.enqueued_at) * 1000
         if run.end in FAILED:
             document["isFailure"] = True
         if run.error:
@@ -152,13 +158,22 @@ class JobRuns:
                 document["tickAt"] = datetime.fromtimestamp(run.tick_at, UTC)
         return document
 
+    def _new_id(self) -> ObjectId:
+        """As ObjectId's own are made (its seconds, this process, a number), in a third of the time."""
+        number = next(self._ids) & 0xFFFFFF
+        return ObjectId(int(time()).to_bytes(4, "big") + self._process + number.to_bytes(3, "big"))
+
     async def add(self, documents: Sequence[Document]) -> None:
-        """Store documents made by `document`. Safe to repeat: what is there already stays as it is."""
-        try:
-            await self._collection.insert_many(documents, ordered=False)
-        except BulkWriteError as e:
-            if any(fault["code"] != DUPLICATE for fault in e.details["writeErrors"]):
-                raise
+        """Store documents made by `document`. Safe to repeat: what is there already stays as it is.
+
+        As one command: the driver's own way looks at each document in Python, which costs a fifth of it all.
+        """
+        answer = await self._collection.database.command(
+            "insert", self._collection.name, documents=list(documents), ordered=False
+        )
+        for fault in answer.get("writeErrors", ()):
+            if fault["code"] != DUPLICATE:
+                raise OperationFailure(fault.get("errmsg", "refused"), fault["code"])
 
     async def latest(self, sought: Sought, limit: int = 50) -> list[PastRun]:
         """The runs that are asked for, the newest first."""

@@ -358,12 +358,20 @@ class TestLate:
     async def test_ticks_that_nobody_was_there_for(self, room: Room) -> None:
         await room.fired(self.NAME, self.NIGHT + 48 * HOUR)
         since, at = (datetime.fromtimestamp(START - self.NIGHT - ago, UTC) for ago in (24 * HOUR, 0))
-        progress = Progress(missed=2, missed_since=since, missed_at=at)
+        progress = Progress(tick=at, missed=2, missed_since=since, missed_at=at)
         await room.deps.schedules.note(self.NAME, progress, make=False)
         assert await room.after(0) == [f"🔔 Schedule {self.NAME} did not run at 2026-09-21 02:00: no worker was there"]
         room.time[0] += 17 * HOUR
         await room.fired(self.NAME, 0)
         assert await room.after(1) == [f"✅ Schedule {self.NAME} runs again"]
+
+    async def test_what_was_missed_and_run_by_hand_is_over(self, room: Room) -> None:
+        tick = datetime.fromtimestamp(START - self.NIGHT, UTC)
+        progress = Progress(tick=tick, missed=1, missed_since=tick, missed_at=tick)
+        await room.deps.schedules.note(self.NAME, progress, make=True)
+        assert len(await room.after(0)) == 1
+        await room.deps.schedules.ran(self.NAME, LastRun("done", datetime.fromtimestamp(START, UTC), 5.0), 1)
+        assert await room.after(15) == [f"✅ Schedule {self.NAME} runs again"]
 
     async def test_one_that_is_turned_off_ends_without_a_word(self, room: Room) -> None:
         await room.fired(self.NAME, self.NIGHT + 24 * HOUR)

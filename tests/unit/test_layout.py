@@ -16,8 +16,8 @@ SRC = Path(__file__).parents[2] / "src"
 FLOORS = (
     {"errors"},
     {"rules"},
-    {"settings", "log", "meters", "batcher"},
-    {"clients"},
+    {"settings", "log", "meters", "tracing", "batcher"},
+    {"clients", "traced"},
     {"store"},
     {"sync"},
     {"deps"},
@@ -40,6 +40,7 @@ IMPURE = {
 }
 #: What an app that only enqueues has installed, and what may be loaded into it.
 LIGHT = {"arq", "redis", "pydantic", "pydantic_core", "orjson"} | sys.stdlib_module_names
+MONGO = {("clients", "mongo"), ("clients", "mongo_spans")}
 NAMES = {"src", "folkform_worker"}  # the package's own names: imported relatively or not at all
 
 
@@ -87,7 +88,7 @@ def _faults(parts: tuple[str, ...], inside: bool, target: tuple[str, ...]) -> It
         yield f"imports {'.'.join(target)} by its absolute name"
     if target[0] == "motor" and parts != ("clients", "mongo"):
         yield "imports motor"
-    if target[0] in ("pymongo", "bson") and parts != ("clients", "mongo") and room != "store":
+    if target[0] in ("pymongo", "bson") and parts not in MONGO and room != "store":
         yield f"imports {target[0]}"
     if room == "rules" and target[0] in IMPURE:
         yield f"a rule imports {target[0]}"

@@ -2,6 +2,7 @@
 lanes served, arguments checked, history written to the MongoDB of `MONGODB_URI`, metrics counted, results kept.
 """
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from inspect import Parameter, signature
@@ -11,6 +12,7 @@ import uvloop
 from arq.worker import Worker
 from pydantic import SecretStr
 
+from scripts._process import free_port
 from scripts.bench.peers._protocol import JOBS, SLOTS, Client, Request, main
 from src.deps import Deps
 from src.engine.declaration import Declaration
@@ -50,13 +52,18 @@ async def client(request: Request) -> AsyncIterator[Client]:
         yield Client(one, many)
 
 
+def _metrics_port() -> int:
+    """Metrics are on, whatever other worker has the usual port; off where it is said so."""
+    return int(os.environ.get("WORKER_METRICS_PORT") or free_port())
+
+
 async def work(request: Request) -> None:
     """One worker process."""
     settings = load_settings(None)
     settings = settings.replace(
         redis=RedisSettings(url=SecretStr(request.url)),
         service=ServiceSettings(log_level="WARNING"),
-        worker=WorkerGroup(max_concurrent_jobs=SLOTS, metrics_port=0),
+        worker=WorkerGroup(max_concurrent_jobs=SLOTS, metrics_port=_metrics_port()),
     )
     await Worker(**Service(settings, ALL).arq_options()).async_run()
 

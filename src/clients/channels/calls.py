@@ -15,8 +15,10 @@ from urllib.parse import urlencode
 import httpx
 import orjson
 
+from ... import tracing
 from ...errors import Permanent, Transient
 from ...rules.delivery import held_s
+from ..outgoing import outgoing
 from .note import Unsure
 
 LONGEST_ANSWER = 256 * 1024  # bytes; what comes after is not read
@@ -87,8 +89,11 @@ class Caller:
 
     async def _call(self, method: str, url: str, headers: Mapping[str, str], content: bytes, stage: "_Stage") -> Answer:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await self._exchange(_request(method, url, headers, content, stage))
+            with outgoing(self._name, method, url) as span:
+                async with asyncio.timeout(self._timeout_s):
+                    answer = await self._exchange(_request(method, url, headers, content, stage))
+                tracing.answered(span, answer.status)
+                return answer
         except TimeoutError:
             words = f"no answer in {self._timeout_s:g} s"
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, UnicodeError):

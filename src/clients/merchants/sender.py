@@ -9,9 +9,11 @@ from functools import lru_cache, partial
 
 import httpx
 
+from ... import tracing
 from ...errors import Misuse
 from ...rules.webhook_url import check_url
 from ...settings.webhooks import WebhookSettings
+from ..outgoing import outgoing
 from .body import shown_body
 from .faults import fault_of
 from .guard import Guard, Resolve, system_resolve
@@ -68,6 +70,15 @@ class Sender:
         before a byte of the answer came, it is sent once more on a new one: the receiver may get it twice, and knows it
         by its `webhook-id`. Of `headers`, those that frame the message are replaced by ours.
         """
+        with outgoing("merchant", "POST", url) as span:
+            answer = await self._sent(url, headers, body)
+            if answer.status is not None:
+                tracing.answered(span, answer.status)
+            elif span is not None:
+                span.fail(answer.error)
+        return answer
+
+    async def _sent(self, url: str, headers: Headers, body: bytes) -> Answer:
         clock = asyncio.get_running_loop().time
         begun, attempt, reply = clock(), Attempt(), _Reply()
         token = ATTEMPT.set(attempt)

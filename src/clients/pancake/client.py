@@ -14,9 +14,11 @@ from urllib.parse import quote
 import httpx
 from pydantic import TypeAdapter, ValidationError
 
+from ... import tracing
 from ...errors import Malformed, RateLimited, TokenRejected, Transient
 from ...rules.retry import wait_s
 from ...settings import PancakeSettings
+from ..outgoing import outgoing
 from ..rate_limit import Permit, RateLimiter
 from . import models
 from .counted import counted
@@ -188,11 +190,20 @@ class PancakeClient:
             await asyncio.sleep(wait_s(attempt, random.random, hint_s=e.retry_after_s, cap_s=LONGEST_HERE_S))
 
     async def _send(self, method: str, path: str, params: Params) -> "_Reply":
-        """The only place that touches the network."""
+        """One call, and its answer as it is to be understood."""
         asked_at, started = time.time(), time.monotonic()
+        with outgoing(f"Pancake {path.rpartition('/')[2]}", method, self._settings.base_url) as span:
+            response = await self._answer(method, path, params)
+            elapsed_s = time.monotonic() - started
+            tracing.answered(span, response.status_code)
+            body = body_of(response)
+        return _Reply(body, self._as_of(response, asked_at, elapsed_s), datetime.fromtimestamp(asked_at, UTC))
+
+    async def _answer(self, method: str, path: str, params: Params) -> httpx.Response:
+        """The only place that touches the network."""
         try:
             async with asyncio.timeout(self._settings.timeout_seconds):  # httpx' own restarts with each chunk
-                response = await self._http.request(
+                return await self._http.request(
                     method, path, params={name: value for name, value in params.items() if value is not None}
                 )
         except TimeoutError as e:
@@ -202,9 +213,6 @@ class PancakeClient:
             raise Transient(
                 f"{method} {path}: {type(e).__name__} at {self._settings.base_url}; is Pancake reachable?"
             ) from None
-        elapsed_s = time.monotonic() - started
-        body = body_of(response)
-        return _Reply(body, self._as_of(response, asked_at, elapsed_s), datetime.fromtimestamp(asked_at, UTC))
 
     def _as_of(self, response: httpx.Response, asked_at: float, elapsed_s: float) -> int:
         """By Pancake's `Date` where there is one, less the time the answer took: it is stamped when it leaves."""

@@ -39,7 +39,8 @@ def _punctual(plan: Plan, info: JobInfo | None, now: float, grace_s: float) -> P
     assert plan.schedule is not None  # noqa: S101 - it is on
     state = plan.state
     first, last = _unix(state.missed_since), _unix(state.missed_at)
-    missed = (first, last) if first is not None and last is not None else None
+    is_made_good = state.last_run is not None and last is not None and state.last_run.started_at.timestamp() >= last
+    missed = (first, last) if first is not None and last is not None and not is_made_good else None
     progress = Progress(_unix(state.last_tick_at), _unix(state.active_from), missed, _waits_since(plan, info))
     return punctuality(plan.schedule, progress, now, grace_s)
 

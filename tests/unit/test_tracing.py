@@ -1,0 +1,89 @@
+"""How many traces begin, and what a traceparent says."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from src import tracing
+from src.settings import TracingSettings
+from src.tracing.otel import Allowance
+
+
+@given(st.floats(0.5, 100), st.lists(st.floats(0, 3), min_size=1, max_size=200))
+def test_no_more_are_taken_than_the_time_allows(per_second: float, pauses: list[float]) -> None:
+    """A burst at first, and then so many a second."""
+    now = 0.0
+    allowance, taken = Allowance(per_second, lambda: now), 0
+    for pause in pauses:
+        now += pause
+        taken += allowance.take()
+    assert taken <= max(1.0, per_second) + now * per_second + 1e-6
+
+
+def test_a_calm_shop_has_every_trace() -> None:
+    """One each second, at twenty allowed."""
+    now = 0.0
+    allowance = Allowance(20, lambda: now)
+    for _ in range(100):
+        now += 1
+        assert allowance.take()
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "is_sampled"),
+    [("01", True), ("03", True), ("00", False), ("02", False), ("ff", True), ("zz", False)],
+)
+def test_the_flags_say_whether_it_is_sampled(traceparent: str, is_sampled: bool) -> None:
+    """W3C Trace Context, section 3.2.2.5: the lowest bit."""
+    assert tracing.is_sampled(tracing.new_traceparent(traceparent)) == is_sampled
+
+
+@pytest.mark.parametrize("text", ["", "00-1-2-01", "x" * 54 + "1x"])
+def test_what_is_no_traceparent_is_not_sampled(text: str) -> None:
+    """It comes from other programs."""
+    assert not tracing.is_sampled(text)
+
+
+def test_off_nothing_is_begun_and_nothing_decided() -> None:
+    """The ids still travel."""
+    undecided = tracing.new_traceparent(tracing.UNDECIDED)
+    assert tracing.begin("run x", "consumer", parent=tracing.new_traceparent("01")) is None
+    assert tracing.decided(undecided) == undecided
+    with tracing.call("GET Pancake", {}) as span:
+        assert span is None
+
+
+@pytest.mark.parametrize(
+    ("given", "endpoint"),
+    [
+        ({"exporter_otlp_endpoint": "http://c:4318/"}, "http://c:4318/v1/traces"),
+        ({"exporter_otlp_endpoint": "http://c:4318", "exporter_otlp_traces_endpoint": "https://t/x"}, "https://t/x"),
+        ({"traces_exporter": "console"}, None),
+    ],
+)
+def test_where_traces_go(given: dict[str, str], endpoint: str | None) -> None:
+    """As OpenTelemetry's own libraries read it."""
+    settings = TracingSettings.model_validate(given)
+    assert (settings.is_on, settings.endpoint) == (True, endpoint)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"exporter_otlp_endpoint": "http://c", "sdk_disabled": True},
+        {"exporter_otlp_endpoint": "http://c", "traces_exporter": "none"},
+    ],
+)
+def test_traces_are_off_unless_they_are_asked_for(given: dict[str, object]) -> None:
+    """And can be turned off without taking the address away."""
+    assert not TracingSettings.model_validate(given).is_on
+
+
+@pytest.mark.parametrize(
+    ("sampler", "share"),
+    [("always_on", 1.0), ("parentbased_always_off", 0.0), ("traceidratio", 0.25), ("parentbased_traceidratio", 0.25)],
+)
+def test_samplers_say_which_share_of_traces_begins(sampler: str, share: float) -> None:
+    """Whoever began a trace has decided, with or without `parentbased_`."""
+    assert TracingSettings(traces_sampler=sampler, traces_sampler_arg=0.25).share == share
