@@ -6,7 +6,7 @@ Exit codes: 0 done, 1 what was asked for failed or a server is away, 2 a wrong c
 import typer
 
 from ..runtime import prepare_process
-from . import agents, alerts, dead_letters, notify, policies, queues, reports, runs, schedules, webhooks, work
+from . import agents, alerts, dead_letters, notify, policies, queues, reports, runs, schedules, top, webhooks, work
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
 
@@ -23,6 +23,7 @@ app.add_typer(queues.queues, name="queues")
 app.add_typer(queues.jobs, name="jobs")
 app.add_typer(schedules.schedules, name="schedules")
 app.command()(runs.runs)
+app.command()(top.top)
 app.add_typer(dead_letters.letters, name="dead-letters")
 app.add_typer(webhooks.webhook, name="webhook")
 app.add_typer(alerts.alerts, name="alerts")

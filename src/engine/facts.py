@@ -29,7 +29,10 @@ class QueueStats:
 
 @dataclass(frozen=True, slots=True)
 class JobInfo:
-    """One job. Instants are Unix seconds or None; `attempt` is 1 for a job that never failed."""
+    """One job. Instants are Unix seconds or None; `attempt` is 1 for a job that never failed.
+
+    `page_id`: of the page it is about, where it is about one.
+    """
 
     state: State
     job: str
@@ -40,6 +43,7 @@ class JobInfo:
     finished_at: float | None = None
     outcome: str | None = None
     error: str | None = None
+    page_id: str | None = None
 
 
 def as_text(value: bytes | str) -> str:
@@ -86,7 +90,16 @@ def _waiting(job: dict[str, Any], state: State, lane: str, attempt: int, started
     error = (deserialize(last).get("error") or None) if last else None
     started_at = started_ms / 1000 if started_ms > 1 else None
     enqueued_at = (job.get("et") or 0) / 1000
-    return JobInfo(state, str(job.get("f", "?")), lane, attempt, enqueued_at, started_at=started_at, error=error)
+    page_id = _page_of(job)
+    name = str(job.get("f", "?"))
+    return JobInfo(state, name, lane, attempt, enqueued_at, started_at=started_at, error=error, page_id=page_id)
+
+
+def _page_of(job: dict[str, Any]) -> str | None:
+    """The page it is about, where it says so."""
+    arguments = job.get("k")
+    page_id = arguments.get("page_id") if isinstance(arguments, dict) else None
+    return page_id if isinstance(page_id, str) else None
 
 
 def _ended(job: dict[str, Any]) -> JobInfo:
@@ -103,4 +116,5 @@ def _ended(job: dict[str, Any]) -> JobInfo:
         finished_at=job["ft"] / 1000,
         outcome=str(job["r"]) if is_done else None,
         error=None if is_done else str(job["r"]),
+        page_id=_page_of(job),
     )
