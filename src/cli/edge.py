@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from ..clients import mongo, redis
-from ..clients.mongo import open_database
+from ..clients.mongo import Database, open_database
 from ..deps import Deps, open_deps
 from ..engine.declaration import Declaration
 from ..enqueue import JobQueue
@@ -112,11 +112,16 @@ class AtRedis:
 
 
 def with_letters(question: Callable[[DeadLetters], Coroutine[Any, Any, T]], settings: Settings) -> T:
-    """What MongoDB alone has to answer: the dead letters can be read while Redis is away."""
+    """The same of dead letters."""
+    return with_database(lambda database: question(DeadLetters(database)), settings)
+
+
+def with_database(question: Callable[[Database], Coroutine[Any, Any, T]], settings: Settings) -> T:
+    """What MongoDB alone has to answer, so that it can be read while Redis is away."""
 
     async def opened() -> T:
         async with open_database(settings.mongo) as database:
-            return await question(DeadLetters(database))
+            return await question(database)
 
     return run_or_stop(opened, settings)
 

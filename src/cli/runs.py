@@ -8,18 +8,19 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from ..deps import Deps
+from ..clients.mongo import Database
 from ..errors import Misuse
 from ..rules.times import in_short
 from ..settings import Settings
 from ..store.job_runs import FAILED as FAILED_ENDS
-from ..store.job_runs import PastRun, Sought
-from ..store.run_minutes import Summary
-from .edge import checked, moment, settings_or_stop, with_deps
+from ..store.job_runs import JobRuns, PastRun, Sought
+from ..store.run_minutes import RunMinutes, Summary
+from .edge import checked, moment, settings_or_stop, with_database
 from .shown import print_json, print_table
 
 DAY = timedelta(days=1)
 MUCH_MS = 1_000.0  # shown in words from here on
+LATE_S = 5.0  # a run that began so long after its tick says so
 HEADS = ("started", "job", "end", "waited", "took", "attempt", "lane", "worker", "what")
 SUMMARY = ("job", "runs", "failed", "in a row", "p50", "p95", "p99", "longest", "waited", "longest wait", "not run")
 NOTHING = "no run is known of that: is a worker running, and WORKER_HISTORY_DAYS above 0?"
@@ -45,15 +46,16 @@ def runs(
     begun, ended = checked(lambda: _span(since, until, settings))
     if summary:
         checked(lambda: _is_of_jobs(schedule, failed))
-        _show_summary(job, begun, ended, as_json)
+        _show_summary(settings, job, begun, ended, as_json)
         return
     sought = Sought(job, schedule, FAILED_ENDS if failed else (), begun, ended)
 
-    async def ask(deps: Deps) -> tuple[list[PastRun], bool]:
-        found = await deps.job_runs.latest(sought, limit)
-        return found, bool(found or await deps.job_runs.latest(Sought(), 1))
+    async def ask(database: Database) -> tuple[list[PastRun], bool]:
+        runs = JobRuns(database)
+        found = await runs.latest(sought, limit)
+        return found, bool(found or await runs.latest(Sought(), 1))
 
-    found, is_any = with_deps(ask, level="ERROR")
+    found, is_any = with_database(ask, settings)
     if as_json:
         for run in found:
             print_json(_report(run))
@@ -65,13 +67,15 @@ def runs(
     print_table(HEADS, [_row(run, zone) for run in found], numbers=("waited", "took", "attempt"))
 
 
-def _show_summary(job: str | None, since: datetime | None, until: datetime | None, as_json: bool) -> None:
-    async def ask(deps: Deps) -> list[tuple[Summary, int]]:
-        begun = since or datetime.fromtimestamp(deps.now(), UTC) - DAY
-        found = await deps.run_minutes.summaries(begun, until, job)
-        return [(each, await deps.job_runs.failures_in_row(each.job)) for each in found]
+def _show_summary(
+    settings: Settings, job: str | None, since: datetime | None, until: datetime | None, as_json: bool
+) -> None:
+    async def ask(database: Database) -> list[tuple[Summary, int]]:
+        minutes = RunMinutes(database, timedelta(days=settings.worker.rollup_days))
+        found = await minutes.summaries(since or datetime.now(UTC) - DAY, until, job)
+        return [(each, await JobRuns(database).failures_in_row(each.job)) for each in found]
 
-    found = with_deps(ask, level="ERROR")
+    found = with_database(ask, settings)
     if as_json:
         for each, in_row in found:
             print_json(_summary_report(each, in_row))
@@ -109,14 +113,14 @@ def _row(run: PastRun, zone: ZoneInfo) -> tuple[object, ...]:
 
 def _what(run: PastRun, zone: ZoneInfo) -> str:
     """What is to be said of it: the error or the outcome, and of which tick it was where that began late."""
-    said = run.error or run.outcome
+    said = " ".join([run.error or run.outcome, *(f"{name}={value}" for name, value in run.details.items())])
     if run.tick_at is None or run.end in ("missed", "skipped"):
         return f"{run.schedule}: {said}" if run.schedule and run.schedule != run.job else said
-    late_s = (run.started_at - run.tick_at).total_seconds()
-    tick = f"tick {run.tick_at.astimezone(zone):%H:%M:%S}"
-    if run.schedule != run.job:
-        tick = f"{run.schedule}, {tick}"
-    return f"{said} ({tick}{f', {in_short(late_s)} late' if late_s >= 1 and run.attempt == 1 else ''})"
+    late_s = (run.started_at - run.tick_at).total_seconds() if run.attempt == 1 else 0.0
+    about = [run.schedule] if run.schedule != run.job else []
+    if late_s >= LATE_S:
+        about.append(f"{in_short(late_s)} after its tick of {run.tick_at.astimezone(zone):%H:%M:%S}")
+    return f"{said} ({', '.join(about)})" if about else said
 
 
 def _span_of(ms: float) -> str:
@@ -127,7 +131,8 @@ def _span_of(ms: float) -> str:
 
 def _report(run: PastRun) -> dict[str, Any]:
     instants = {name: value.isoformat() for name, value in asdict(run).items() if isinstance(value, datetime)}
-    return {**asdict(run), **instants}
+    spans = {name: round(ms, 3) for name, ms in (("duration_ms", run.duration_ms), ("waited_ms", run.waited_ms)) if ms}
+    return {**asdict(run), **instants, **spans}
 
 
 def _summary_row(found: Summary, in_row: int) -> Sequence[object]:

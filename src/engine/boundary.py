@@ -222,6 +222,7 @@ def run_of(
         call.tick_at,
         history_days,
         call.fence,
+        getattr(end.outcome, "details", None),
     )
 
 

@@ -23,14 +23,15 @@ from ..rules.schedule import Schedule
 from ..rules.ticks import Missed, due, latest_until, shift_s
 from ..rules.times import EPOCH
 from ..store.job_runs import Run
-from ..store.schedules import LastRun, Progress, StoredSchedule, both
+from ..store.schedules import StoredSchedule
 from .book import Book, book_of
+from .notes import Notes
 from .plan import Declared, Plan
 
 LOOK_S = 1.0
 RELOAD_S = 2.0  # a change is in force everywhere within this, and what MongoDB takes to answer
 STORED_S = 5.0  # for MongoDB to answer
-NOTE_S = 0.2
+MOST_TOLD = 1_000
 HEAL_AFTER = timedelta(seconds=10)  # whoever decided a tick has noted it by then, or died
 ONCE_S = 3600.0  # a worker of an older version knows a tick by its job's id alone
 
@@ -60,9 +61,7 @@ class Ticker:
         self._through: dict[str, datetime] = {}  # all ticks up to here are decided
         self._decided: dict[str, datetime] = {}  # the last tick that is known to be decided
         self._next: dict[str, tuple[Schedule, datetime, datetime]] = {}  # of `_through`, what follows
-        self._progress: dict[str, Progress] = {}
-        self._ran: dict[str, tuple[LastRun, int]] = {}
-        self._noted = asyncio.Event()
+        self._notes = Notes(deps.schedules, self._is_given)
         self._away_since: float | None = None
         self._told = set[str]()  # faults that were logged
         self._loops: list[asyncio.Task[None]] = []
@@ -71,7 +70,7 @@ class Ticker:
         """Read the schedules and begin to fire. Raises what motor raises where MongoDB does not answer."""
         await self.load()
         self._loops = [asyncio.create_task(kept_up(loop)) for loop in (self._keep_ticking, self._keep_book)]
-        self._loops.append(asyncio.create_task(kept_up(self._keep_noting)))
+        self._loops.append(asyncio.create_task(kept_up(self._notes.keep)))
 
     def stop_firing(self) -> None:
         """Fire no more; what was decided is still noted until `close`."""
@@ -83,20 +82,11 @@ class Ticker:
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
-        try:
-            async with asyncio.timeout(STORED_S):
-                await self._note()
-        except (TimeoutError, *mongo.FAILURES) as e:
-            logger.warning("how far the schedules came was not noted", error=type(e).__name__)
+        await self._notes.close()
 
     def ran(self, run: Run) -> None:
         """A run ended; of one that a schedule started, that is noted. Never waits."""
-        if run.schedule and run.fence:
-            started_at = datetime.fromtimestamp(run.started_at, UTC)
-            last = LastRun(run.end, started_at, round(run.duration_s * 1000, 3), run.error)
-            if run.fence >= self._ran.get(run.schedule, (last, 0))[1]:
-                self._ran[run.schedule] = (last, run.fence)
-                self._noted.set()
+        self._notes.ran(run)
 
     async def load(self) -> None:
         """Read what was set at run time."""
@@ -105,9 +95,13 @@ class Ticker:
         self.book = book_of(self._deps.settings, stored, self._declared, self.book)
         self._heal(stored)
         for name, fault in self.book.faults.items():
-            if fault not in self._told:
-                self._told.add(fault)
-                logger.error("schedule cannot be used", schedule=name, error=fault)
+            self._tell(name, fault)
+
+    def _tell(self, name: str, fault: str) -> None:
+        """Once: it is looked at each second."""
+        if fault not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(fault)
+            logger.error("schedule cannot be used", schedule=name, error=fault)
 
     def _heal(self, stored: Mapping[str, StoredSchedule]) -> None:
         """A worker may die between deciding a tick and noting it."""
@@ -115,8 +109,7 @@ class Ticker:
             one, tick = stored.get(name), self._decided[name]
             noted = one.last_tick_at if one else None
             if self._now - tick > HEAL_AFTER and (noted is None or noted < tick):
-                self._progress.setdefault(name, Progress()).tick = tick
-                self._noted.set()
+                self._notes.of(name).tick = tick
 
     async def tick(self) -> float:
         """Fire what is due; returns how many seconds there are to the next tick, at most `LOOK_S`. Raises OUTAGES."""
@@ -126,8 +119,15 @@ class Ticker:
         now = self._now = datetime.fromtimestamp(now_s, UTC)
         soonest = LOOK_S
         for plan in list(self.book.plans.values()):
-            if plan.schedule is not None and plan.is_enabled:
+            if plan.schedule is None or not plan.is_enabled:
+                continue
+            try:
                 following = await self._serve(plan, now)
+            except OUTAGES:
+                raise
+            except Exception as e:  # noqa: BLE001 - one schedule with a bug is to stop no other
+                self._tell(plan.name, f"{type(e).__name__}: {e}")
+            else:
                 soonest = min(soonest, (following - now).total_seconds())
         self._away_since = None
         return max(0.0, soonest)
@@ -190,11 +190,13 @@ class Ticker:
         """Decide that these start nothing; who decides it tells."""
         if not await self._ticks.drop(plan.name, missed.last.timestamp(), known=_seconds(plan.state.last_tick_at)):
             return
-        progress = self._progress_of(plan)
+        progress = self._notes.of(plan.name)
         progress.tick = missed.last
         progress.missed += missed.count
         progress.missed_since, progress.missed_at = missed.first, missed.last
-        text = f"{missed.count} ticks, {missed.first.isoformat()} to {missed.last.isoformat()}: no worker was there"
+        first, last = (f"{at.astimezone(plan.zone):%Y-%m-%d %H:%M:%S %z}" for at in (missed.first, missed.last))
+        which = f"{missed.count} ticks from {first} to {last}" if missed.count > 1 else f"the tick of {last}"
+        text = f"no worker was there for {which}"
         logger.warning("ticks missed", schedule=plan.name, job=plan.job, error=text)
         self._record(plan, "missed", missed.last, f"{plan.name}:{int(missed.last.timestamp())}", text)
 
@@ -232,7 +234,7 @@ class Ticker:
         """Note and tell what was decided here."""
         if decided.word == "old":
             return
-        progress = self._progress_of(plan)
+        progress = self._notes.of(plan.name)
         progress.tick = tick
         if decided.word == "skipped":
             progress.skipped += 1
@@ -252,44 +254,12 @@ class Ticker:
             if decided.became == "removed":
                 self._record(plan, "cancelled", None, decided.before, f"the tick of {tick.isoformat()} took its place")
 
-    def _progress_of(self, plan: Plan) -> Progress:
-        self._noted.set()
-        return self._progress.setdefault(plan.name, Progress())
-
     def _record(self, plan: Plan, end: str, tick: datetime | None, job_id: str, text: str) -> None:
         now = self._deps.now()
         lane = self._declared[plan.job].lane
         run = Run(plan.job, job_id, lane, "", 0, now, now, 0.0, end, "", text, "", plan.arguments, plan.name)
         run.tick_at = tick.timestamp() if tick else None
         self._deps.record(run)
-
-    async def _keep_noting(self) -> None:
-        while True:
-            await self._noted.wait()
-            await asyncio.sleep(NOTE_S)
-            try:
-                await self._note()
-            except (TimeoutError, *mongo.FAILURES) as e:
-                logger.warning("how far the schedules came is noted later", error=type(e).__name__)
-                await asyncio.sleep(LOOK_S)
-
-    async def _note(self) -> None:
-        self._noted.clear()
-        try:
-            while self._progress:
-                name, progress = next(iter(self._progress.items()))
-                del self._progress[name]
-                try:
-                    await self._deps.schedules.note(name, progress, make=self._is_given(name))
-                except BaseException:
-                    self._progress[name] = both(progress, self._progress.get(name))
-                    raise
-            while self._ran:
-                name, (run, fence) = self._ran.popitem()
-                await self._deps.schedules.ran(name, run, fence)
-        except BaseException:
-            self._noted.set()
-            raise
 
     def _is_given(self, name: str) -> bool:
         plan = self.book.plans.get(name)

@@ -31,7 +31,8 @@ class Run:
 
     `end`: done, retry, snoozed, dead, cancelled; of a schedule's tick that did not run skipped (the run before it went
     on) or missed (nobody was there). `arguments`: of them only a digest and a page's id are stored. `schedule`: whose
-    tick or order it was, or ""; `history_days`: how long it is kept, None for the setting.
+    tick or order it was, or ""; `history_days`: how long it is kept, None for the setting; `details`: what
+    the job says beside its word.
     """
 
     job: str
@@ -51,6 +52,7 @@ class Run:
     tick_at: float | None = None
     history_days: float | None = None
     fence: int = 0
+    details: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class PastRun:
     trace_id: str
     schedule: str
     tick_at: datetime | None
+    details: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +151,8 @@ class JobRuns:
             document["waitMs"] = (started_at - run.enqueued_at) * 1000
         if run.end in FAILED:
             document["isFailure"] = True
+        if run.details:
+            document["details"] = run.details
         if run.error:
             document["error"] = run.error
         if isinstance(page_id := run.arguments.get("page_id"), str):
@@ -288,4 +293,5 @@ def _past(document: Document) -> PastRun:
         trace_id=document.get("traceId", ""),
         schedule=document.get("schedule", ""),
         tick_at=tick_at.astimezone(UTC) if tick_at else None,
+        details=document.get("details") or {},
     )

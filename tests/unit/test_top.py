@@ -35,9 +35,23 @@ def running(number: int = 0, seconds: float = 5.0, **changed: Any) -> Running:
 
 def failure(**changed: Any) -> PastRun:
     usual: dict[str, Any] = {
-        **{"job": "sync_pages", "job_id": "x", "lane": "sync", "worker": "w", "attempt": 2, "end": "dead"},
-        **{"started_at": NOON, "finished_at": NOON, "duration_ms": 5.0, "waited_ms": None, "tick_at": None},
-        **{"outcome": "", "error": "Pancake is away", "page_id": "", "trace_id": "", "schedule": ""},
+        "job": "sync_pages",
+        "job_id": "x",
+        "lane": "sync",
+        "worker": "w",
+        "attempt": 2,
+        "started_at": NOON,
+        "finished_at": NOON,
+        "duration_ms": 5.0,
+        "waited_ms": None,
+        "end": "dead",
+        "outcome": "",
+        "error": "Pancake is away",
+        "page_id": "",
+        "trace_id": "",
+        "schedule": "",
+        "tick_at": None,
+        "details": {},
     }
     return PastRun(**{**usual, **changed})
 
