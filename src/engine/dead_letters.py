@@ -12,7 +12,7 @@ from ..deps import Deps
 from ..errors import Misuse
 from ..store.dead_letters import REPLAYED, Wanted
 from . import keys
-from .letters import REPLAY
+from .letters import REPLAY, traced_as
 from .queue import NewJob, Queue
 
 AT_ONCE = 200  # letters read, enqueued and noted together
@@ -127,7 +127,7 @@ def _again(queue: Queue, letter: Document, *, delay_s: float) -> NewJob:
             raise Misuse("it is no JSON and can never be run: give its sender the serializer, and drop it") from e
         return NewJob(job_id, str(letter["lane"]), bytes(raw), int(delay_s * 1000), 0, "", 0)
     # a trace of its own, for whoever replays it, linked to the last attempt
-    link = next((str(past["tp"]) for past in reversed(letter.get("attempts") or []) if past.get("tp")), "")
+    link = traced_as(letter)
     return queue.prepare(str(letter["job"]), letter["arguments"], delay_s=delay_s, job_id=job_id, link=link)
 
 

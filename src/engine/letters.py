@@ -1,6 +1,6 @@
 """Dead letters on their way to MongoDB: what is kept of a job that failed for good, and under which id."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -112,6 +112,11 @@ def letter_id(declaration: Declaration[Any], job_id: str, arguments: dict[str, A
 def original(job_id: str) -> str:
     """The job whose replay this is, or the job itself: a replay that fails belongs to the letter it came from."""
     return job_id.removeprefix(REPLAY).rpartition(":")[0] if job_id.startswith(REPLAY) else job_id
+
+
+def traced_as(letter: Mapping[str, Any]) -> str:
+    """The traceparent of the last try that a letter tells of and that was traced, or ""."""
+    return next((str(past["tp"]) for past in reversed(letter.get("attempts") or []) if past.get("tp")), "")
 
 
 def plain(text: str, most: int = TEXT_KEPT) -> str:

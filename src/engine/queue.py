@@ -18,11 +18,12 @@ from redis.exceptions import RedisError
 
 from ..errors import Misuse, Transient
 from ..rules.lanes import LANES
+from ..tracing import UNDECIDED, new_traceparent
 from . import keys
 from .declaration import Declaration
 from .facts import JobInfo, QueueStats, as_text, info_of, stats_of
 from .scripts import Scripts
-from .trace import UNDECIDED, new_traceparent, to_send
+from .trace import to_send
 from .wire import write_job
 
 KEPT_MS = 30 * 86_400_000  # how long an undelivered job waits in Redis

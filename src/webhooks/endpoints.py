@@ -1,9 +1,10 @@
 """Endpoints as people manage them: command line and HTTP call the same functions."""
 
 import secrets as randomness
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -189,11 +190,18 @@ def _is_key(vault: Vault, secret: Secret) -> bool:
 
 
 async def resend(
-    deps: Deps, queue: Queue, deliveries: Sequence[Delivery], before: int, per_s: float, replay_id: str | None = None
+    deps: Deps,
+    queue: Queue,
+    deliveries: Sequence[Delivery],
+    before: int,
+    per_s: float,
+    replay_id: str | None = None,
+    links: Mapping[str, str] = MappingProxyType({}),
 ) -> int:
     """Open deliveries again, and enqueue a job for each, `per_s` falling due each second; `before` went before them.
 
-    Safe to kill: what is open again without a job is found by the reconciler.
+    `links`: delivery -> traceparent of the try that it does again, where that was traced. Safe to kill: what is open
+    again without a job is found by the reconciler.
     """
     if not deliveries:
         return 0
@@ -203,17 +211,18 @@ async def resend(
     at = [now_ms() + timedelta(seconds=wait_s) for wait_s in waits]
     await deps.merchants.deliveries.reopen(deliveries, at, job_ids, replay_id)
     jobs = [
-        _job(queue, delivery, job_id, wait_s, replay_id)
+        _job(queue, delivery, job_id, wait_s, replay_id, links.get(delivery.delivery_id, ""))
         for delivery, job_id, wait_s in zip(deliveries, job_ids, waits, strict=True)
     ]
     await queue.put(jobs)
     return len(jobs)
 
 
-def _job(queue: Queue, delivery: Delivery, job_id: str, wait_s: float, replay_id: str | None) -> NewJob:
+def _job(queue: Queue, delivery: Delivery, job_id: str, wait_s: float, replay_id: str | None, link: str) -> NewJob:
     arguments = {"delivery_id": delivery.delivery_id, **({"replay_id": replay_id} if replay_id else {})}
     group = order_group(delivery.endpoint_id, delivery.order_key)
-    return queue.prepare(send_webhook.name, arguments, job_id=job_id, delay_s=0 if group else wait_s, group=group)
+    delay_s = 0 if group else wait_s
+    return queue.prepare(send_webhook.name, arguments, job_id=job_id, delay_s=delay_s, group=group, link=link)
 
 
 def _check(merchant_id: str, events: Sequence[str], rate: float | None, cap: int | None) -> None:

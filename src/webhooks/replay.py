@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from ..deps import Deps
 from ..engine.dead_letters import possible_rate, recount
-from ..engine.letters import original
+from ..engine.letters import original, traced_as
 from ..engine.queue import Queue
 from ..errors import Misuse
 from ..rules.webhook_event import subscribes
@@ -123,10 +123,16 @@ async def _all_sent(deps: Deps, queue: Queue, deliveries: AsyncIterator[Delivery
 
 
 async def _sent(deps: Deps, queue: Queue, deliveries: list[Delivery], before: int, per_s: float, replay_id: str) -> int:
-    count = await resend(deps, queue, deliveries, before, per_s, replay_id)
-    for delivery in deliveries:
-        if delivery.status == "dead" and (letter := await deps.dead_letters.get(original(delivery.job_id))):
-            await deps.dead_letters.replayed(letter, replay_id)
+    # read before the jobs can fail again, so that a letter which is written anew meanwhile stays open
+    letters = {
+        delivery.delivery_id: letter
+        for delivery in deliveries
+        if delivery.status == "dead" and (letter := await deps.dead_letters.get(original(delivery.job_id)))
+    }
+    links = {delivery_id: traced_as(letter) for delivery_id, letter in letters.items()}
+    count = await resend(deps, queue, deliveries, before, per_s, replay_id, links)
+    for letter in letters.values():
+        await deps.dead_letters.replayed(letter, replay_id)
     if count:
         await recount(deps)
     return count

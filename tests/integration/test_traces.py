@@ -15,10 +15,13 @@ from src.errors import Permanent, Transient
 from src.jobs import ALL_JOBS
 from src.settings import Settings
 from src.store.dead_letters import Wanted
+from src.webhooks import replay
 from tests.harness.hooks import SECRET, messaging, open_door, with_hooks
 from tests.harness.jobs import job as job_of
 from tests.harness.lanes import House, serving, until
+from tests.harness.merchants import yard
 from tests.harness.spans import Spans, is_below, links, recording, span_id, trace_id
+from tests.simulators.merchant import ok, status
 from tests.simulators.pancake import RealClock, World, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
@@ -155,6 +158,24 @@ async def test_a_replay_is_a_trace_of_its_own_linked_to_the_try_that_failed(sett
     assert attributes(second)["folkform.job.id"] == again
 
 
+async def test_a_webhook_that_is_sent_again_is_linked_to_the_call_that_failed(settings: Settings, spans: Spans) -> None:
+    """Whoever looks at the second call finds the first, and its answer."""
+    async with yard(settings, max_tries=1) as here:
+        await here.endpoint("shop", status(500), ok())
+        event_id = await here.send()
+        await here.have("dead", 1)
+        await here.house.settled()
+        assert (await replay.replay_one(here.deps, here.queue, event_id)).enqueued == 1
+        await here.have("delivered", 1)
+        await here.house.settled()
+    failed, again = spans.one("run deliver_webhook"), spans.one("run send_webhook")
+    assert links(again) == [span_id(failed)]
+    assert trace_id(again) != trace_id(failed)
+    first, second = sorted(spans.named("POST merchant"), key=lambda span: span.start_time or 0)
+    assert (is_below(first, failed), is_below(second, again)) == (True, True)
+    assert [attributes(call)["http.response.status_code"] for call in (first, second)] == [500, 200]
+
+
 async def _ran(spans: Spans, count: int) -> bool:
     return len(spans.named("run break_down")) == count
 
@@ -207,7 +228,7 @@ async def test_a_tick_is_a_trace_that_begins_where_it_is_run(settings: Settings,
         return "done"
 
     async with serving(settings, job_of(tick)) as house:
-        due = {"job_id": "nightly:1", "tick": ("nightly", 1.0)}
+        due: dict[str, Any] = {"job_id": "nightly:1", "tick": ("nightly", 1.0)}
         one, other = (house.queue.prepare("tick", {}, **due) for _ in range(2))
         assert spans.all == ()
         await house.queue.put([one])

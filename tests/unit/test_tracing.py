@@ -1,12 +1,15 @@
 """How many traces begin, and what a traceparent says."""
 
+import logging
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loguru import logger
 
 from src import tracing
 from src.settings import TracingSettings
-from src.tracing.otel import Allowance
+from src.tracing.otel import TELL_EVERY_S, Allowance, Seldom
 
 
 @given(st.floats(0.5, 100), st.lists(st.floats(0, 3), min_size=1, max_size=200))
@@ -42,6 +45,48 @@ def test_the_flags_say_whether_it_is_sampled(traceparent: str, is_sampled: bool)
 def test_what_is_no_traceparent_is_not_sampled(text: str) -> None:
     """It comes from other programs."""
     assert not tracing.is_sampled(text)
+
+
+@pytest.mark.parametrize(
+    ("header", "meant"),
+    [
+        (f"00-{'ab' * 16}-{'cd' * 8}-01", "01"),
+        (f"00-{'ab' * 16}-{'cd' * 8}-03", "01"),
+        (f"00-{'ab' * 16}-{'cd' * 8}-00", "00"),
+        (f"00-{'ab' * 16}-{'cd' * 8}-02", "00"),
+    ],
+    ids=["sampled", "sampled, random id", "not sampled", "not sampled, random id"],
+)
+def test_another_program_has_always_decided(header: str, meant: str) -> None:
+    """Level 2 of Trace Context has a flag 02 of its own, which is not to be read as ours."""
+    assert tracing.given(header) == header[:53] + meant
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        *("", "x", f"00-{'ab' * 16}-{'cd' * 8}", f"00-{'AB' * 16}-{'cd' * 8}-01", f"00-{'ab' * 16}-{'cd' * 8}-01\n"),
+        *(f"00-{'0' * 32}-{'cd' * 8}-01", f"00-{'ab' * 16}-{'0' * 16}-01", f"ff-{'ab' * 16}-{'cd' * 8}-01"),
+    ],
+)
+def test_what_others_send_is_checked(header: str) -> None:
+    """A trace of its own is better than a wrong one."""
+    assert tracing.given(header) == ""
+
+
+def test_a_collector_that_is_away_is_told_of_once_in_a_while() -> None:
+    """OpenTelemetry's library logs each second that it is."""
+    now, lines = 0.0, list[str]()
+    sink = logger.add(lambda line: lines.append(line.record["extra"]["error"]), level="WARNING")
+    library = logging.Logger("opentelemetry.exporter")
+    library.addHandler(Seldom(lambda: now))
+    try:
+        for now in (0.0, 1.0, 2.0, TELL_EVERY_S - 1, TELL_EVERY_S, TELL_EVERY_S + 1):
+            library.warning("no answer at %s", now)
+        library.error("401")
+    finally:
+        logger.remove(sink)
+    assert lines == ["no answer at 0.0", f"no answer at {TELL_EVERY_S}", "401"]
 
 
 def test_off_nothing_is_begun_and_nothing_decided() -> None:
