@@ -56,7 +56,7 @@ class RunCounts(Collector):
         """Count one run. A name that is none of our jobs' came from outside, and is no label."""
         job, end = run.job if is_known else "unknown", run.end
         if end in NOT_RUN:
-            self._not_run[job, run.lane, end] += 1
+            self._not_run[job, run.lane, end] += run.times
             return
         self._took.add((job, run.lane, end), run.duration_s)
         if self.is_on and run.attempt == 1:

@@ -198,7 +198,8 @@ class Ticker:
         which = f"{missed.count} ticks from {first} to {last}" if missed.count > 1 else f"the tick of {last}"
         text = f"no worker was there for {which}"
         logger.warning("ticks missed", schedule=plan.name, job=plan.job, error=text)
-        self._record(plan, "missed", missed.last, f"{plan.name}:{int(missed.last.timestamp())}", text)
+        job_id = f"{plan.name}:{int(missed.last.timestamp())}"
+        self._record(plan, "missed", missed.last, job_id, text, times=missed.count)
 
     async def _fire(self, plan: Plan, tick: datetime, now: datetime) -> None:
         """Decide a tick, and take note of it where it was decided here."""
@@ -254,11 +255,11 @@ class Ticker:
             if decided.became == "removed":
                 self._record(plan, "cancelled", None, decided.before, f"the tick of {tick.isoformat()} took its place")
 
-    def _record(self, plan: Plan, end: str, tick: datetime | None, job_id: str, text: str) -> None:
+    def _record(self, plan: Plan, end: str, tick: datetime | None, job_id: str, text: str, *, times: int = 1) -> None:
         now = self._deps.now()
         lane = self._declared[plan.job].lane
         run = Run(plan.job, job_id, lane, "", 0, now, now, 0.0, end, "", text, "", plan.arguments, plan.name)
-        run.tick_at = tick.timestamp() if tick else None
+        run.tick_at, run.times = tick.timestamp() if tick else None, times
         self._deps.record(run)
 
     def _is_given(self, name: str) -> bool:

@@ -32,7 +32,7 @@ class Run:
     `end`: done, retry, snoozed, dead, cancelled; of a schedule's tick that did not run skipped (the run before it went
     on) or missed (nobody was there). `arguments`: of them only a digest and a page's id are stored. `schedule`: whose
     tick or order it was, or ""; `history_days`: how long it is kept, None for the setting; `details`: what
-    the job says beside its word.
+    the job says beside its word; `times`: how many ticks it stands for, where they were missed.
     """
 
     job: str
@@ -53,6 +53,7 @@ class Run:
     history_days: float | None = None
     fence: int = 0
     details: Mapping[str, Any] | None = None
+    times: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ class JobRuns:
             document["isFailure"] = True
         if run.details:
             document["details"] = run.details
+        if run.times != 1:
+            document["times"] = run.times
         if run.error:
             document["error"] = run.error
         if isinstance(page_id := run.arguments.get("page_id"), str):

@@ -37,7 +37,7 @@ class Minute:
     def add(self, run: Run) -> None:
         """Count a run."""
         self.is_new = True
-        self.ends[run.end] = self.ends.get(run.end, 0) + 1
+        self.ends[run.end] = self.ends.get(run.end, 0) + run.times
         if run.end not in ENDED:
             return
         ms = run.duration_s * 1000
