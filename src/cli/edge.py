@@ -93,7 +93,7 @@ class AtRedis:
 
         async def opened() -> T:
             try:
-                async with asyncio.timeout(ANSWER_S), traced(self.settings, COMMAND):
+                async with traced(self.settings, COMMAND), asyncio.timeout(ANSWER_S):
                     await redis.ping(self.queue.redis, self.settings.redis)
                     return await question()
             finally:

@@ -129,7 +129,9 @@ async def _once(settings: Settings) -> None:
         now = await eyes.look()
     finally:
         await eyes.close()
-    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else UNBOUNDED, highlight=False)
+    console = Console(
+        file=sys.stdout, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else UNBOUNDED, highlight=False
+    )
     console.print(frame(now, before, settings.service.zone, ONCE_HEIGHT))
 
 

@@ -16,7 +16,7 @@ from ..store.agents import Agent
 from ..store.job_runs import PastRun
 from .shown import one_line
 
-FRAME_LINES = 12  # heads, gaps and the first line
+FRAME_LINES = 15  # heads, gaps and the first line
 LATE_S = 60.0  # a tick that nobody has decided on for so long is shown as late
 MOST_WORKERS = 4
 LONG_S = 60.0  # a run that takes longer stands out
@@ -209,15 +209,14 @@ def _table(heads: Sequence[str], numbers: Sequence[str]) -> Table:
         table.add_column(
             head,
             justify="right" if head in numbers else "left",
-            no_wrap=True,
-            overflow="ellipsis" if is_last else "crop",
+            no_wrap=not is_last,  # the one that may be narrower; its cells are cut, see `_add`
         )
     return table
 
 
 def _add(table: Table, *cells: str, style: str = "") -> None:
     """A row as it is written: what others sent is no markup."""
-    table.add_row(*map(Text, cells), style=style)
+    table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells), style=style)
 
 
 def _with_rest(table: Table, rest: int) -> Table:

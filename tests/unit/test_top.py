@@ -113,7 +113,14 @@ def test_it_fits_the_window(jobs: int, failures: int, plans: int, lanes: int, he
         [failure()] * failures,
         [plan(f"s-{number}", "@every 1h", NOON) for number in range(plans)],
     )
-    assert len(shown(now, height=height).splitlines()) <= max(height, lanes + 18)
+    assert len(shown(now, height=height).splitlines()) <= max(height - 1, lanes + 19)
+
+
+def test_in_a_narrow_window_only_the_last_column_gives_way() -> None:
+    """A long error is cut, not the time and the page before it."""
+    text = shown(Snapshot(NOON, failures=[failure(error="x" * 500, page_id="100200300400500")]), width=80)
+    assert line_of(text, "05-14 19:00:00").startswith("05-14 19:00:00 sync_pages 100200300400500 DEAD 2 xxx")
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_nothing_is_known_and_it_says_why() -> None:

@@ -1,86 +1,24 @@
-"""`doctor`: looks at every outside system the way a job would, and says what to do where something is wrong."""
+"""The shop: Pancake and its pages, merchants' webhooks, alerts."""
 
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from functools import partial
 
-from redis.exceptions import ResponseError
+from ..clients import mongo
+from ..clients.pancake.models import Page
+from ..deps import Deps
+from ..engine.boundary import in_words
+from ..errors import Permanent
+from ..rules.coverage import has_history
+from ..rules.policy import ASSIGNEE
+from ..rules.recipients import recipient_of
+from ..store.webhook_records import Choice, Status
+from ..sync.customers import NAME as CUSTOMERS
+from .findings import Say
 
-from .clients import mongo
-from .clients.pancake.models import Page
-from .clients.redis import open_redis
-from .deps import Deps, open_deps
-from .engine.boundary import in_words
-from .errors import Permanent, ServiceError
-from .rules.coverage import has_history
-from .rules.policy import ASSIGNEE
-from .rules.recipients import recipient_of
-from .settings import Settings
-from .store.webhook_records import Choice, Status
-from .sync.customers import NAME as CUSTOMERS
-
-Say = Callable[[str], None]
 LATE_AFTER_S = 900  # three ticks of the incremental schedule
 
 
-async def examine(settings: Settings, say: Say) -> bool:
-    """Check everything, one line a finding; returns whether all is well. Makes no token; creates missing indexes."""
-    say("ok    settings")
-    checks = [
-        await _tried(say, "Redis", lambda: _redis(settings)),
-        await _tried(say, "MongoDB", lambda: _mongo(settings)),
-    ]
-    if not all(checks):
-        return False
-    async with AsyncExitStack() as stack:
-        deps = await stack.enter_async_context(open_deps(settings, may_mint=False))
-        try:
-            found = await _pages(deps, say)
-        except ServiceError as e:
-            say(f"WRONG Pancake: {e}")
-            return False
-        checks += [await _tried(say, f"page {page_id}", partial(_page, deps, page_id)) for page_id in found]
-        checks.append(await _tried(say, "webhooks", partial(_webhooks, deps)))
-        checks.append(await _tried(say, "alerts", partial(_alerts, deps)))
-        checks += [_said(say, *finding) for finding in await deps.channels.check()]
-        if letters := await deps.dead_letters.count():
-            say(f"note  {letters} dead letters wait to be read (collection dead_letters)")
-    return all(checks)
-
-
-async def _tried(say: Say, what: str, check: Callable[[], Awaitable[str]]) -> bool:
-    try:
-        say(f"ok    {what}: {await check()}")
-    except ServiceError as e:
-        say(f"WRONG {what}: {e}")
-        return False
-    return True
-
-
-async def _redis(settings: Settings) -> str:
-    async with open_redis(settings.redis) as redis:
-        try:
-            policy = (await redis.config_get("maxmemory-policy")).get("maxmemory-policy", "?")
-            has_aof = (await redis.config_get("appendonly")).get("appendonly") == "yes"
-        except ResponseError:
-            return f"{settings.redis.shown}; it does not show its settings: make sure of noeviction and persistence"
-    advice = []
-    if policy != "noeviction":
-        advice.append(f"maxmemory-policy is {policy}: set noeviction, or Redis drops jobs when memory is short")
-    if not has_aof:
-        advice.append("appendonly is off: jobs that wait are lost when Redis restarts; set appendonly yes")
-    return "; ".join([settings.redis.shown, *advice])
-
-
-async def _mongo(settings: Settings) -> str:
-    async with mongo.open_database(settings.mongo) as database:
-        hello = await database.command("hello")
-    alone = "" if hello.get("setName") else "; a single server, no replica set: a crash may lose the last writes"
-    return settings.mongo.shown + alone
-
-
-async def _pages(deps: Deps, say: Say) -> list[str]:
+async def pages(deps: Deps, say: Say) -> list[str]:
+    """The pages that are to be synced. Raises Permanent where there is none, or the settings name one there is not."""
     listed: list[Page] = []
     if deps.settings.pancake.access_token is not None or not deps.settings.pancake.page_tokens:
         listed = [page for page, _ in await deps.pancake.pages()]
@@ -94,7 +32,7 @@ async def _pages(deps: Deps, say: Say) -> list[str]:
     return sorted(names & set(wanted) if wanted else names)
 
 
-async def _webhooks(deps: Deps) -> str:
+async def webhooks(deps: Deps) -> str:
     """Raises Permanent for a secret that no key opens."""
     endpoints = await deps.merchants.endpoints.all()
     if not endpoints:
@@ -116,12 +54,7 @@ async def _webhooks(deps: Deps) -> str:
     return ", ".join(shown)
 
 
-def _said(say: Say, channel: str, is_well: bool, sentence: str) -> bool:
-    say(f"{'ok   ' if is_well else 'WRONG'} channel {channel}: {sentence}")
-    return is_well
-
-
-async def _alerts(deps: Deps) -> str:
+async def alerts(deps: Deps) -> str:
     """Raises Permanent for a policy that does not count."""
     settings = deps.settings.alerts
     book = await deps.policies.load(settings.policy(deps.settings.service.zone))
@@ -144,7 +77,8 @@ async def _alerts(deps: Deps) -> str:
     return ", ".join(shown)
 
 
-async def _page(deps: Deps, page_id: str) -> str:
+async def page(deps: Deps, page_id: str) -> str:
+    """How far one is read. Raises our errors where Pancake refuses it."""
     try:
         await deps.pancake.tags(page_id)
     except mongo.FAILURES as e:
