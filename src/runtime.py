@@ -1,9 +1,13 @@
-"""How our processes run: the event loop, and when Python looks for garbage."""
+"""How our processes run: the event loop, when Python looks for garbage, and what they say when they die of a bug."""
 
 import asyncio
 import gc
+import sys
+from types import TracebackType
 
 import uvloop
+
+from .log.lines import stack_of
 
 YOUNG_OBJECTS = 10_000
 
@@ -18,3 +22,9 @@ def prepare_process() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS, 10, 10)
+    sys.excepthook = last_words
+
+
+def last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """The traceback of what ends the process, as Python would print it, without the secrets."""
+    sys.stderr.write(stack_of(error))

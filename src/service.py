@@ -69,11 +69,13 @@ class Service:
         patience = await be_patient(door)
         service, worker = self._settings.service, self._settings.worker
         fields = {"service": service.service_name_worker, "environment": service.environment}
-        configure_logging(service.log_level, service.log_format, directory=service.log_dir, fields=fields)
+        us = {**fields, "worker": self._token.rpartition(":")[0]}
+        configure_logging(service.log_level, service.log_format, directory=service.log_dir, fields=us)
         logger.info("initializing worker", **fields)
         await self._stack.enter_async_context(traced(self._settings, service.service_name_worker))
         deps = await self._stack.enter_async_context(open_deps(self._settings))
         logger.info("database connection established", database=self._settings.mongo.shown)
+        logger.info("redis connection established", redis=self._settings.redis.shown)
         queue = Queue(deps.redis, {name: job.declaration for name, job in self._jobs.items()})
         recorder = await self._stack.enter_async_context(recording(deps, self._jobs, self._token))
         hands = QueueHands(queue)
@@ -119,7 +121,7 @@ class Service:
         await ticker.start()
         on = [plan for plan in ticker.book.plans.values() if plan.is_on]
         for plan in on:
-            logger.info("job registered", job=plan.job, schedule=plan.expression, name=plan.name)
+            logger.info("job registered: {job}", job=plan.job, schedule=plan.expression, name=plan.name)
         logger.info(
             "starting scheduler",
             jobs_count=len(on),

@@ -12,7 +12,6 @@ from .errors import Permanent
 from .settings import Settings
 
 PARTS = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http")
-END_S = 6.0
 
 
 @asynccontextmanager
@@ -49,11 +48,8 @@ async def traced(settings: Settings, service: str) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        try:
-            async with asyncio.timeout(END_S):
-                await asyncio.to_thread(stop, tracer)
-        except TimeoutError:
-            logger.warning("last traces were not sent: the collector does not answer")
+        if not await asyncio.to_thread(stop, tracer):
+            logger.warning("last traces were not sent: the collector does not answer in time")
 
 
 def is_installed() -> bool:

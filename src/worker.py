@@ -1,5 +1,6 @@
 """Entry point: `arq src.worker.WorkerSettings`. Reads the settings; wrong ones end the start, a line per fault."""
 
+import logging
 import sys
 from types import TracebackType
 
@@ -8,7 +9,7 @@ from redis.exceptions import AuthenticationError, ResponseError
 from .errors import Misuse, ServiceError
 from .jobs import ALL_JOBS
 from .rules.redact import redact
-from .runtime import prepare_process
+from .runtime import last_words, prepare_process
 from .service import Service
 from .settings import Settings, load_settings
 
@@ -21,6 +22,9 @@ def _settings() -> Settings:
 
 
 prepare_process()
+# what it says before our log begins has not our form, and our own first lines say the same; a filter, because arq's
+# command line sets levels and handlers anew after importing us
+logging.getLogger("arq.worker").addFilter(lambda record: record.levelno > logging.INFO)
 settings = _settings()
 
 
@@ -34,7 +38,7 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: Traceba
         shown, advice = settings.redis.shown, settings.redis.advice
         sys.stderr.write(f"cannot start: Redis does not answer at {shown}: {advice}\n")
     else:
-        sys.__excepthook__(kind, error, trace)
+        last_words(kind, error, trace)
 
 
 sys.excepthook = _in_one_line

@@ -158,7 +158,7 @@ class Bench:
                 process.wait(30)
                 log.seek(0)
                 for line in log.read().decode().splitlines():
-                    if '"level":"ERROR"' in line or "Traceback" in line:
+                    if '"level":"error"' in line or "Traceback" in line:
                         print(line, file=sys.stderr)
 
 

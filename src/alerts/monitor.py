@@ -25,9 +25,12 @@ MOST_AT_ONCE = 20 * BATCH  # of one page in one look; the rest is the next one's
 
 @dataclass(slots=True)
 class Looked:
-    """What a look at a page did. `held`: due, but not known well enough to be told of."""
+    """What a look at a page did. `due`: conversations of which something may be told; `held`: of these, not known well
+    enough for that.
+    """
 
     planned: int = 0
+    due: int = 0
     told: int = 0
     resolved: int = 0
     held: int = 0
@@ -54,7 +57,7 @@ async def look_at_page(deps: Deps, page_id: str, policy: Policy) -> Looked:
     looked.is_late = await tell_lateness(deps, page_id, page, asked or await known_until(deps, page_id))
     looked.resolved = await _resolve(deps, page_id, policy)
     if asked is None:
-        looked.held = len(await deps.waiting.due(page_id, deps.now(), BATCH))
+        looked.due = looked.held = len(await deps.waiting.due(page_id, deps.now(), BATCH))
         return looked
     await _tell_due(deps, page_id, page, policy, asked, looked)
     await spawn_senders(deps, await deps.outbox.addresses(deps.now(), page_id))
@@ -70,6 +73,7 @@ async def _tell_due(deps: Deps, page_id: str, page: str, policy: Policy, until: 
         if not fresh:
             break
         seen.update(waiter.conversation_id for waiter in fresh)
+        looked.due += len(fresh)
         known = [each for each in fresh if _is_known(each, until, deps.settings.alerts.freshness_seconds)]
         looked.held += len(fresh) - len(known)
         await _tell(deps, page, policy, known, until, looked)
@@ -93,9 +97,7 @@ async def _tell(deps: Deps, page: str, policy: Policy, waiters: Sequence[Waiter]
             found = _due_of(waiter, policy, alerts.get(key_of(waiter.conversation_id)), min(now, until))
         except Exception as e:  # noqa: BLE001 - whatever is wrong with one conversation stops no other
             looked.faulty += 1
-            logger.error(
-                "conversation cannot be judged", conversation_id=waiter.conversation_id, error=type(e).__name__
-            )
+            logger.opt(exception=e).error("conversation cannot be judged", conversation_id=waiter.conversation_id)
             await deps.waiting.plan([Plan(waiter, now + LOOK_AGAIN_S, policy.version)])
             continue
         if found is None:
@@ -112,6 +114,7 @@ async def _tell(deps: Deps, page: str, policy: Policy, waiters: Sequence[Waiter]
     done = {each.waiter.conversation_id: replace(each.alert, steps=_names(each)) for each in due}
     await deps.waiting.plan([plan_of(each.waiter, policy, done[each.waiter.conversation_id], now) for each in due])
     await store_plans(deps, rest, policy)
+    _log(due, now)
     looked.told += sum(len(each.steps) for each in due)
 
 
@@ -126,6 +129,18 @@ async def _opened(deps: Deps, due: Sequence[_Due]) -> list[_Due]:
 
 def _is_still(waiter: Waiter, now: Waiter | None) -> bool:
     return now is not None and (now.since, now.message_id) == (waiter.since, waiter.message_id)
+
+
+def _log(due: Sequence[_Due], now: float) -> None:
+    """Who is alerted about, whether or not a message can go out; no name and no word of theirs."""
+    for each in due:
+        logger.warning(
+            "conversation not answered",
+            conversation_id=each.waiter.conversation_id,
+            page_id=each.waiter.page_id,
+            waiting_minutes=round((now - (each.waiter.since or now)) / 60),
+            steps=[step.name for step in each.steps],
+        )
 
 
 def _names(due: _Due) -> tuple[str, ...]:

@@ -79,8 +79,6 @@ async def store_plans(deps: Deps, waiters: Sequence[Waiter], policy: Policy) -> 
         try:
             plans.append(plan_of(waiter, policy, alerts.get(key_of(waiter.conversation_id)), now))
         except Exception as e:  # noqa: BLE001 - whatever is wrong with one conversation stops no other
-            logger.error(
-                "conversation cannot be planned", conversation_id=waiter.conversation_id, error=type(e).__name__
-            )
+            logger.opt(exception=e).error("conversation cannot be planned", conversation_id=waiter.conversation_id)
             plans.append(Plan(waiter, now + LOOK_AGAIN_S, policy.version))
     await deps.waiting.plan(plans)

@@ -58,9 +58,7 @@ async def run_job(
     """Run one attempt and decide its end. Never raises but for cancellation, which is not a failure."""
     started_at, started = time.time(), time.perf_counter()
     declaration = job.declaration
-    # a first try that is not recorded, as nearly all are in a storm, is to cost next to nothing
-    is_traced = tracing.is_on() and (call.attempt > 1 or tracing.wants(declaration.name, call.traceparent))
-    span = await _begun(declaration.name, call, started_at) if is_traced else None
+    span = await _begun(declaration.name, call, started_at) if _may_be_traced(declaration.name, call) else None
     inside = call.traceparent if span is None else span.traceparent
     if span is not None:
         call = replace(call, traceparent=inside)
@@ -89,6 +87,11 @@ async def run_job(
     return end
 
 
+def _may_be_traced(name: str, call: Call) -> bool:
+    # a first try that is not recorded, as nearly all are in a storm, is to cost next to nothing
+    return tracing.is_on() and (call.attempt > 1 or tracing.wants(name, call.traceparent))
+
+
 async def _begun(name: str, call: Call, started_at: float) -> tracing.Span | None:
     """The span of this attempt, linked to the one before it, or to what it does again."""
     above, link = call.traceparent, call.link
@@ -101,10 +104,12 @@ async def _begun(name: str, call: Call, started_at: float) -> tracing.Span | Non
         if not tracing.wants(name, above):
             return None
     about: dict[str, tracing.Value] = {"folkform.job.id": call.job_id, "folkform.job.attempt": call.attempt}
+    if call.worker:
+        about["folkform.worker"] = call.worker
     if call.schedule:
         about["folkform.schedule"] = call.schedule
     return trace.begin_run(
-        name, call.lane, above, started_at=started_at, enqueued_at=call.enqueued_at, about=about, link=link
+        name, call.lane, above, started_at=started_at, enqueued_at=call.ready_at, about=about, link=link
     )
 
 
@@ -147,10 +152,15 @@ async def _called(job: Job[Any], deps: Deps, arguments: dict[str, Any]) -> str:
 
 async def bury(name: str, lane: str, deps: Deps, arguments: dict[str, Any], error: str, call: Call, raw: bytes) -> End:
     """The end of a job that is not to be run: unknown, unreadable, or killing its workers. `raw` is what was queued."""
+    span = await _begun(name, call, time.time()) if _may_be_traced(name, call) else None
+    token = tracing.current.set(span.traceparent if span else "")
     with logger.contextualize(job=name, job_id=call.job_id, lane=lane, attempt=call.attempt):
         letter = Letter(name, lane, original(call.job_id), arguments, error, "", raw)
         end = End("dead", error=error, is_kept=await keep(letter, deps, call))
         _log(end, duration_ms=0)
+    tracing.current.reset(token)
+    if span is not None:
+        end = _ended(span, end)
     deps.record(run_of(name, call, end, time.time(), 0.0, arguments))
     return end
 
@@ -223,6 +233,7 @@ def run_of(
         history_days,
         call.fence,
         getattr(end.outcome, "details", None),
+        ready_at=call.ready_at,
     )
 
 

@@ -6,17 +6,25 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..deps import Deps, NoHands
 from ..errors import Misuse
 from .boundary import End, run_job
 from .job import Job
-from .letters import Call
+from .letters import Attempts, Call, failed_try
 from .queue import Queue
+from .trace import to_send
 
 AT_ONCE = 8  # children that run side by side
 PERSON_WAITS_S = 1.0  # between tries: the client has waited with jitter already
+
+
+class _Spawned(NamedTuple):
+    name: str
+    arguments: dict[str, Any]
+    job_id: str | None
+    traceparent: str
 
 
 @dataclass(slots=True)
@@ -62,37 +70,44 @@ async def run_to_end(
     sleep: Callable[[float], Awaitable[None]] | None = None,
     max_tries: int | None = None,
     job_id: str | None = None,
+    traceparent: str = "",
 ) -> Ran:
     """Run job `name`: retried, snoozed and followed through as in a worker. Raises Misuse on a wrong name or argument.
 
-    `max_tries` takes the place of the jobs' own, for a person who waits. `job_id`: the id its parent gave it.
+    `max_tries` takes the place of the jobs' own, for a person who waits. `job_id`: the id its parent gave it, and
+    `traceparent` the trace it belongs to.
     """
     job = known(jobs, name)
     declaration = job.declaration
     if max_tries is not None:
         job = replace(job, declaration=replace(declaration, max_tries=min(declaration.max_tries, max_tries)))
     declaration.checked(arguments)
-    spawned: dict[str, tuple[str, dict[str, Any], str | None]] = {}
+    spawned: dict[str, _Spawned] = {}
 
     class Here(NoHands):
         async def spawn(
             self, name: str, arguments: dict[str, Any], *, job_id: str | None = None, group: str = ""
         ) -> bool:
-            key = job_id or known(jobs, name).declaration.key(**arguments) or f"{name}:{len(spawned)}"
-            return spawned.setdefault(key, (name, arguments, job_id)) == (name, arguments, job_id)
+            child = known(jobs, name).declaration
+            key = job_id or child.key(**arguments) or f"{name}:{len(spawned)}"
+            if key not in spawned:
+                spawned[key] = _Spawned(name, arguments, job_id, to_send(name, child.lane))
+            return spawned[key][:3] == (name, arguments, job_id)
 
         async def wait(self, job_ids: Sequence[str]) -> set[str]:
             return await Queue(deps.redis, {}).waits(job_ids)
 
     job_id = job_id or _own_id(job, arguments)
-    end = await _to_end(job, job_id, replace(deps, hands=Here()), arguments, sleep or partial(_sleep, deps))
+    here = replace(deps, hands=Here())
+    call = Call(job_id, declaration.lane, traceparent=traceparent or to_send(name, declaration.lane))
+    end = await _to_end(job, call, here, arguments, sleep or partial(_sleep, deps))
     ran = Ran(name, arguments, end)
     slots = asyncio.Semaphore(AT_ONCE)
 
-    async def run_child(child: str, child_arguments: dict[str, Any], child_id: str | None) -> Ran:
+    async def run_child(child: str, child_arguments: dict[str, Any], child_id: str | None, tp: str) -> Ran:
         async with slots:
             return await run_to_end(
-                jobs, deps, child, child_arguments, sleep=sleep, max_tries=max_tries, job_id=child_id
+                jobs, deps, child, child_arguments, sleep=sleep, max_tries=max_tries, job_id=child_id, traceparent=tp
             )
 
     ran.children = list(await asyncio.gather(*(run_child(*each) for each in spawned.values())))
@@ -114,17 +129,22 @@ def _own_id(job: Job[Any], arguments: dict[str, Any]) -> str:
 
 async def _to_end(
     job: Job[Any],
-    job_id: str,
+    call: Call,
     deps: Deps,
     arguments: dict[str, Any],
     sleep: Callable[[float], Awaitable[None]],
 ) -> End:
-    attempt = 1
+    past: Attempts = []
+
+    async def asked() -> Attempts:
+        return past
+
     while True:
-        end = await run_job(job, deps, arguments, Call(job_id, job.declaration.lane, attempt))
+        end = await run_job(job, deps, arguments, replace(call, attempt=len(past) + 1, past=asked))
         if end.kind in ("done", "dead") or deps.stopping.is_set():
             return end
-        attempt += end.kind == "retry"
+        if end.kind == "retry":
+            past.append(failed_try(end.error, call.worker, end.traceparent))
         await sleep(min(end.again_in_s, PERSON_WAITS_S) if end.kind == "retry" else end.again_in_s)
 
 

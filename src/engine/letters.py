@@ -33,8 +33,9 @@ class Call:
 
     `schedule`: the name of the schedule that started it, or "", and the tick (Unix seconds) it stands for. `fence`: a
     number higher than that of every holder the job had before (0 outside the lanes): what writes with it can tell a
-    holder that was thought dead. `link`: the traceparent of a run whose work it does again. `past` gives the attempts
-    that failed before it, oldest first, each with `at`, `error` and `worker`, and `tp` where it was traced.
+    holder that was thought dead. `due_at`: when it was to run at the earliest (Unix seconds), or 0. `link`: the
+    traceparent of a run whose work it does again. `past` gives the attempts that failed before it, oldest first, each
+    with `at`, `error` and `worker`, and `tp` where it was traced.
     """
 
     job_id: str
@@ -46,8 +47,14 @@ class Call:
     schedule: str = ""
     tick_at: float | None = None
     fence: int = 0
+    due_at: float = 0.0
     link: str = ""
     past: Callable[[], Awaitable[Attempts]] = _no_attempts
+
+    @property
+    def ready_at(self) -> float:
+        """Since when it waits for a slot: since it was enqueued, or since it fell due after a delay or a snooze."""
+        return max(self.enqueued_at, self.due_at)
 
 
 #: The attempt that runs in this context; for jobs that are to know their own id.
@@ -72,9 +79,8 @@ async def keep(letter: Letter, deps: Deps, call: Call) -> bool:
 
     What MongoDB refuses to hold, too large or too deep, is kept as text, cut where it must be.
     """
-    last = {"at": datetime.now(UTC).isoformat(), "error": letter.error, "worker": call.worker}
-    if is_sampled(here := current.get()):
-        last["tp"] = here
+    here = current.get()
+    last = failed_try(letter.error, call.worker, here if is_sampled(here) else "")
     stored: dict[str, Any] = {
         "job": letter.job,
         "lane": letter.lane,
@@ -96,6 +102,12 @@ async def keep(letter: Letter, deps: Deps, call: Call) -> bool:
         logger.error("dead letter could not be written", error=letter.error, because=type(e).__name__)
         return False
     return True
+
+
+def failed_try(error: str, worker: str, traceparent: str) -> dict[str, str]:
+    """A try that failed now, as it is kept. `traceparent`: its span, or "" where none was recorded."""
+    attempt = {"at": datetime.now(UTC).isoformat(), "error": error, "worker": worker}
+    return {**attempt, **({"tp": traceparent} if traceparent else {})}
 
 
 def letter_id(declaration: Declaration[Any], job_id: str, arguments: dict[str, Any], schedule: str = "") -> str:

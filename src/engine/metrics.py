@@ -60,7 +60,7 @@ class RunCounts(Collector):
             return
         self._took.add((job, run.lane, end), run.duration_s)
         if self.is_on and run.attempt == 1:
-            self._waited.add((job, run.lane), run.started_at - run.enqueued_at)
+            self._waited.add((job, run.lane), run.waited_s)
 
     def in_arq_words(self) -> str:
         """The counts as arq's Worker has them in its sign of life, which `arq --check` shows."""

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
 from random import random
 from typing import Any
@@ -17,7 +16,7 @@ from .boundary import End, bury, run_job, run_of
 from .claims import Claimed, Claims, Finish, again, ended, given_back
 from .declaration import Declaration
 from .job import Job
-from .letters import Call
+from .letters import Call, failed_try
 from .wire import Envelope, read_job, write_result
 
 KILLS = 3  # workers a job we do not know may kill before it is taken out
@@ -97,6 +96,7 @@ class Runner:
             envelope.schedule,
             envelope.tick_at,
             claimed.fence,
+            float(claimed.score) / 1000,
             envelope.link,
             partial(self._claims.past, claimed.job_id),
         )
@@ -107,7 +107,7 @@ class Runner:
         met = 1 + sum(past.get("error") == error for past in await call.past())
         if met >= UNKNOWN_TRIES:
             return await self._bury(claimed, call, envelope, error)
-        logger.warning(error, job_id=claimed.job_id)
+        logger.warning("job is not known here", error=error, job_id=claimed.job_id, lane=claimed.lane)
         in_s = wait_s(met, random, base_s=5.0)
         return again(claimed, in_s, claimed.tries, self._attempt(error), envelope.priority, claimed.lane)
 
@@ -148,8 +148,7 @@ class Runner:
         return again(claimed, end.again_in_s, tries, self._attempt(end.error, end.traceparent), envelope.priority, lane)
 
     def _attempt(self, error: str, traceparent: str = "") -> str:
-        attempt = {"at": datetime.now(UTC).isoformat(), "error": error, "worker": self._token}
-        return orjson.dumps({**attempt, **({"tp": traceparent} if traceparent else {})}).decode()
+        return orjson.dumps(failed_try(error, self._token, traceparent)).decode()
 
 
 def _nameless(now_ms: int) -> Envelope:

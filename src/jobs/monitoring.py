@@ -25,6 +25,7 @@ async def monitor_page(deps: Deps, page_id: str) -> str:
         "late" if looked.is_late else "looked",
         page_id=page_id,
         planned=looked.planned,
+        due=looked.due,
         told=looked.told,
         resolved=looked.resolved,
         held=looked.held,

@@ -12,6 +12,7 @@ from pydantic_settings import NoDecode
 from ..rules.values import is_address, pairs
 from .base import Group
 
+Headers = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(pairs)]
 SAMPLERS = ("always_on", "always_off", "traceidratio")
 PARENT = "parentbased_"
 
@@ -24,7 +25,9 @@ class TracingSettings(Group, env_prefix="OTEL_"):
     exporter_otlp_endpoint: str | None = None  # of a collector; /v1/traces is added
     exporter_otlp_traces_endpoint: str | None = None  # taken as it is
     exporter_otlp_protocol: Literal["http/protobuf"] = "http/protobuf"
-    exporter_otlp_headers: Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(pairs)] = Field({})
+    exporter_otlp_traces_protocol: Literal["http/protobuf"] = "http/protobuf"
+    exporter_otlp_headers: Headers = Field({})
+    exporter_otlp_traces_headers: Headers = Field({})  # in place of the others
     service_name: str | None = None  # None: SERVICE_NAME_WORKER
     # None: OTEL_TRACES_PER_SECOND traces may begin a second. What was begun by others is as they decided.
     traces_sampler: str | None = None
@@ -69,7 +72,8 @@ class TracingSettings(Group, env_prefix="OTEL_"):
     @property
     def headers(self) -> dict[str, str]:
         """What is sent beside them; values may be percent-encoded."""
-        return {name: unquote(value.get_secret_value()) for name, value in self.exporter_otlp_headers.items()}
+        given = self.exporter_otlp_traces_headers or self.exporter_otlp_headers
+        return {name: unquote(value.get_secret_value()) for name, value in given.items()}
 
     @property
     def share(self) -> float | None:

@@ -32,7 +32,8 @@ class Run:
     `end`: done, retry, snoozed, dead, cancelled; of a schedule's tick that did not run skipped (the run before it went
     on) or missed (nobody was there). `arguments`: of them only a digest and a page's id are stored. `schedule`: whose
     tick or order it was, or ""; `history_days`: how long it is kept, None for the setting; `details`: what
-    the job says beside its word; `times`: how many ticks it stands for, where they were missed.
+    the job says beside its word; `times`: how many ticks it stands for, where they were missed;
+    `ready_at`: when it fell due, where that is later than it was enqueued, else 0.
     """
 
     job: str
@@ -54,6 +55,12 @@ class Run:
     fence: int = 0
     details: Mapping[str, Any] | None = None
     times: int = 1
+    ready_at: float = 0.0
+
+    @property
+    def waited_s(self) -> float:
+        """How long it was due and waited for a slot; never below 0, whatever the clocks of others say."""
+        return max(0.0, self.started_at - max(self.enqueued_at, self.ready_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +156,7 @@ class JobRuns:
             "expiresAt": started + kept,
         }
         if run.attempt == 1:
-            document["waitMs"] = (started_at - run.enqueued_at) * 1000
+            document["waitMs"] = run.waited_s * 1000
         if run.end in FAILED:
             document["isFailure"] = True
         if run.details:

@@ -47,7 +47,7 @@ class Minute:
         bucket = bucket_of(ms)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
         if run.attempt == 1:
-            waited_ms = (run.started_at - run.enqueued_at) * 1000
+            waited_ms = run.waited_s * 1000
             self.waits += 1
             self.wait_ms += waited_ms
             if waited_ms > self.longest_wait_ms:

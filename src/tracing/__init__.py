@@ -58,6 +58,10 @@ class Recorder(Protocol):
         """Whether a trace that begins now, and with this, is sampled."""
         ...
 
+    def has_room(self, trace_id: str) -> bool:
+        """Whether the trace may have another span."""
+        ...
+
     def open(
         self,
         name: str,
@@ -104,9 +108,16 @@ def new_traceparent(flags: str) -> str:
 
 
 def wants(name: str, parent: str) -> bool:
-    """Whether a span below `parent` is to be begun; one that is undecided, or "", is decided by this. Ask once."""
+    """Whether a span below `parent` is to be begun; one that is undecided, or "", is decided by this. Ask once.
+
+    A trace that has grown too long gets no more: what is done goes on below the last span it has.
+    """
     recorder = _recorder
-    return recorder is not None and (is_sampled(parent) or (parent[53:] != NOT_SAMPLED and recorder.decides(name)))
+    if recorder is None:
+        return False
+    if is_sampled(parent):
+        return recorder.has_room(parent[3:35])
+    return parent[53:] != NOT_SAMPLED and recorder.decides(name)
 
 
 def begin(

@@ -2,11 +2,14 @@
 
 import logging
 import random
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from itertools import islice
+from threading import Thread
 from typing import Final
 
 from loguru import logger
@@ -34,8 +37,10 @@ from . import Kind, Value, is_sampled, record_with
 
 NS = 1_000_000_000
 LONGEST_TEXT = 500  # characters
+MOST_IN_TRACE = 1_000  # spans of ours: a pass over all there is makes a call for each page of it, for hours
+TRACES_KNOWN = 10_000
 MOST_WAITING = 4_096  # spans; what comes on top while the collector is slow or away is dropped
-FLUSH_MS = 4_000
+END_S = 4.0  # for the last spans to be sent
 TELL_EVERY_S = 600.0
 _KINDS: Final = {
     "server": SpanKind.SERVER,
@@ -54,6 +59,7 @@ class Export:
     """Where spans go, and which. `endpoint`: of traces, with its path; None for the console.
 
     `most_per_second`: traces that may begin, where `share` (0 to 1) is None; else a share of all.
+    `most_in_trace`: spans of this process in one of them.
     """
 
     service: str
@@ -63,6 +69,7 @@ class Export:
     headers: Mapping[str, str] = field(default_factory=dict)
     share: float | None = None
     most_per_second: float = 20.0
+    most_in_trace: int = MOST_IN_TRACE
 
 
 class Seldom(logging.Handler):
@@ -110,6 +117,28 @@ class Allowance:
         return True
 
 
+class Room:
+    """How many spans each trace has; of those not heard of for long it is forgotten. Safe for threads."""
+
+    def __init__(self, most: int, known: int = TRACES_KNOWN) -> None:
+        self._most = most
+        self._known = known
+        self._taken: dict[str, int] = {}
+
+    def is_left(self, trace_id: str) -> bool:
+        """Whether the trace may have another span."""
+        return self._taken.get(trace_id, 0) < self._most
+
+    def take(self, trace_id: str) -> bool:
+        """Count one; whether it is the last."""
+        taken = self._taken.pop(trace_id, 0) + 1  # the dict is in the order of last use
+        self._taken[trace_id] = taken
+        if len(self._taken) > self._known:
+            for oldest in list(islice(self._taken, self._known // 2)):
+                self._taken.pop(oldest, None)
+        return taken == self._most
+
+
 class _Open:
     """A span; see `tracing.Span`."""
 
@@ -143,6 +172,7 @@ class Tracer:
         }
         self._share = export.share
         self._allowance = Allowance(export.most_per_second)
+        self._room = Room(export.most_in_trace)
         self._provider = TracerProvider(
             sampler=ALWAYS_ON, resource=Resource.create(told), shutdown_on_exit=False, id_generator=_Ids()
         )
@@ -154,6 +184,10 @@ class Tracer:
         if self._share is not None:
             return random.random() < self._share  # noqa: S311 - no secret
         return self._allowance.take()
+
+    def has_room(self, trace_id: str) -> bool:
+        """Whether the trace may have another span."""
+        return self._room.is_left(trace_id)
 
     def open(
         self,
@@ -169,7 +203,7 @@ class Tracer:
         known = above if above and is_sampled(parent) else None
         with _id_of(above if above and not known else None):
             span = self._tracer.start_span(
-                name,
+                name[:LONGEST_TEXT],
                 context=set_span_in_context(NonRecordingSpan(known))
                 if known
                 else Context(),  # not what an app around us has open
@@ -178,16 +212,19 @@ class Tracer:
                 links=[Link(context) for link in links if (context := _context_of(link))],
                 start_time=None if start_s is None else int(start_s * NS),
             )
-        return _Open(span)  # type: ignore[arg-type]
+        opened = _Open(span)  # type: ignore[arg-type]
+        if self._room.take(opened.traceparent[3:35]):
+            opened.set("folkform.trace.is_full", True)
+        return opened
 
-    def flush(self) -> None:
-        """Send what waits, within some seconds. Blocks."""
-        self._provider.force_flush(FLUSH_MS)
-
-    def close(self) -> None:
-        """Send what waits, and end. Blocks for some seconds at most."""
-        self.flush()
-        self._provider.shutdown()
+    def close(self, within_s: float = END_S) -> bool:
+        """Send what waits, and end. Blocks for `within_s` at most; whether all of it was tried by then."""
+        # The library's own deadlines do not hold: it tries batch after batch, five seconds each. And a thread of
+        # asyncio's pool would be waited for once more, when the loop ends.
+        thread = Thread(target=self._provider.shutdown, name="last spans", daemon=True)
+        thread.start()
+        thread.join(within_s)
+        return not thread.is_alive()
 
 
 def open_tracer(export: Export) -> Tracer:
@@ -196,7 +233,7 @@ def open_tracer(export: Export) -> Tracer:
     Raises ValueError for headers or an endpoint that cannot be used.
     """
     if export.endpoint is None:
-        return Tracer(export, BatchSpanProcessor(ConsoleSpanExporter()))
+        return Tracer(export, BatchSpanProcessor(ConsoleSpanExporter(out=sys.stderr)))
     exporter = OTLPSpanExporter(endpoint=export.endpoint, headers=dict(export.headers) or None, timeout=5)
     return Tracer(export, BatchSpanProcessor(exporter, max_queue_size=MOST_WAITING, schedule_delay_millis=1_000))
 
@@ -210,10 +247,10 @@ def start(export: Export) -> Tracer:
     return tracer
 
 
-def stop(tracer: Tracer) -> None:
-    """Record no more, and send what waits. Blocks for some seconds at most."""
+def stop(tracer: Tracer) -> bool:
+    """Record no more, and send what waits. Blocks for `END_S` at most; False where that was too short."""
     record_with(None)
-    tracer.close()
+    return tracer.close()
 
 
 def _context_of(traceparent: str) -> SpanContext | None:

@@ -69,21 +69,14 @@ async def attempt(
             change = Change(delivery.delivery_id, "delivered", attempts=(row,), only_from=sending)
             exit_, _ = await asyncio.gather(_leave(deps, permit, answer, verdict), _settled(deps, change))
             await health.after(deps, endpoint, exit_, verdict)
-            logger.info(
-                "Webhook delivered successfully",
-                merchant_id=event.merchant_id,
-                event=event.event,
-                event_id=event.event_id,
-                endpoint_id=endpoint.endpoint_id,
-                attempt=number,
-                duration_ms=round(answer.ms),
-            )
+            _log(event, endpoint, row)
             return Ended("delivered")
         exit_ = await _leave(deps, permit, answer, verdict)
         ended = _after(deps, delivery, row, verdict, exit_, is_probe=permit.is_probe)
         meters.WEBHOOK_CALLS.add(ended.kind)
         await _settled(deps, _change(delivery, row, ended, sending))
         await health.after(deps, endpoint, exit_, verdict)
+        _log(event, endpoint, row, ended)
         return ended
     finally:
         if not left:
@@ -164,6 +157,22 @@ def _row(answer: Answer, at: datetime, number: int, *, counts: bool) -> Document
         "response": answer.response,
         "counts": counts,
     }
+
+
+def _log(event: Event, endpoint: Endpoint, row: Document, ended: Ended | None = None) -> None:
+    """One line a call; `attempt` is the delivery's, for the job may have been tried without a call. No body in it."""
+    fields = {
+        "merchant_id": event.merchant_id,
+        "event": event.event,
+        "event_id": event.event_id,
+        "endpoint_id": endpoint.endpoint_id,
+        "attempt": row["number"],
+        "duration_ms": round(row["ms"]),
+    }
+    if ended is None:
+        logger.info("Webhook delivered successfully", **fields)
+    else:
+        logger.warning("webhook not delivered", **fields, status=row["status"], error=ended.error, end=ended.kind)
 
 
 async def _leave(deps: Deps, permit: Permit, answer: Answer, verdict: Verdict) -> Exit:

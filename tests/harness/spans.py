@@ -103,10 +103,14 @@ def inside(name: str = "outer") -> Iterator[None]:
 
 
 @contextmanager
-def recording(*, share: float | None = 1.0, most_per_second: float = 20.0) -> Iterator[Spans]:
+def recording(
+    *, share: float | None = 1.0, most_per_second: float = 20.0, most_in_trace: int = 1_000
+) -> Iterator[Spans]:
     """Inside, spans of this process are kept; of the traces that begin here `share`, or so many a second."""
     exporter = InMemorySpanExporter()
-    export = Export("shop", "test", "1", None, share=share, most_per_second=most_per_second)
+    export = Export(
+        "shop", "test", "1", None, share=share, most_per_second=most_per_second, most_in_trace=most_in_trace
+    )
     tracer = _Watched(export, exporter)
     tracing.record_with(tracer)
     try:

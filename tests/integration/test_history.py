@@ -193,3 +193,10 @@ async def test_failures_in_a_row_of_a_job(deps: Deps) -> None:
     await write(deps, *(run(started_at=now - 100 + n, end=end) for n, end in enumerate(("done", "retry", "dead"))))
     assert await deps.job_runs.failures_in_row("chore") == 2
     assert await deps.job_runs.failures_in_row("other") == 0
+
+
+async def test_time_before_a_job_is_due_is_no_wait(deps: Deps) -> None:
+    """A pass that goes on in chunks, or a job for later, has not waited for a slot meanwhile."""
+    await write(deps, run(ready_at=NOON.timestamp() - 0.5), run(1, enqueued_at=NOON.timestamp() + 60))
+    waits = [run["waitMs"] async for run in deps.database["job_runs"].find().sort("startedAt")]
+    assert waits == [500.0, 0.0]

@@ -187,6 +187,21 @@ async def test_a_job_nobody_here_knows_waits_for_a_newer_worker_before_it_is_bur
         assert len(letter["attempts"]) == 5
 
 
+async def test_a_name_nobody_here_knows_is_only_a_text(settings: Settings) -> None:
+    """Braces in it are no template of a log line: that would raise, and the job come back for ever without a try."""
+    async with serving(settings, ECHO) as house:
+        await house.put_raw("sync", "new-2", b'{"v":1,"f":"{job_id.__class__}{}","a":[],"k":{},"et":1}')
+
+        async def is_told_apart() -> bool:
+            info = await house.queue.job("new-2")
+            return info is not None and info.error is not None
+
+        await until(is_told_apart)
+        info = await house.queue.job("new-2")
+        assert info is not None
+        assert info.error == "there is no job '{job_id.__class__}{}' in this worker"
+
+
 @pytest.mark.parametrize(
     "payload",
     [

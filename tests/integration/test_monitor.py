@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from loguru import logger
 
 from src.alerts import desk, monitor, plan
 from src.alerts.monitor import told_by
@@ -51,6 +52,25 @@ async def test_each_step_is_told_once_and_so_is_the_end(settings: Settings) -> N
             "answered",
             START + 31 * 60 + 30,
         )
+
+
+async def test_whom_an_alert_is_about_stands_in_the_log(settings: Settings) -> None:
+    """Also where its message goes out later, or not at all; without the customer's name."""
+    lines: list[tuple[str, dict[str, Any]]] = []
+    sink = logger.add(lambda line: lines.append((line.record["message"], line.record["extra"])), level="WARNING")
+    try:
+        async with watching(settings) as watch:
+            rid = watch.customer(10)
+            assert (await watch.look(9 * 60)).due == 0
+            watch.go_to(630)
+            await watch.sync()
+            assert (await watch.look()).due == 1
+            await watch.look(640)
+    finally:
+        logger.remove(sink)
+    (said,) = [fields for message, fields in lines if message == "conversation not answered"]
+    named = {key: said[key] for key in ("conversation_id", "page_id", "waiting_minutes", "steps")}
+    assert named == {"conversation_id": rid, "page_id": watch.page_id, "waiting_minutes": 10, "steps": ["breach"]}
 
 
 async def test_an_answer_that_is_not_synced_yet_is_found_before_anything_is_said(settings: Settings) -> None:
@@ -182,13 +202,19 @@ async def test_one_conversation_that_cannot_be_judged_stops_no_other(
         return True
 
     monkeypatch.setattr(monitor, "applies", applies)
+    stacks: list[str] = []
+    sink = logger.add(stacks.append, level="ERROR", format="{message} {extra[conversation_id]}")
     async with watching(settings) as watch:
-        watch.customer(10, kind="ODD")
+        odd = watch.customer(10, kind="ODD")
         good = watch.customer(20)
         watch.go_to(640)
         await watch.sync()
         looked = await watch.look()
+        logger.remove(sink)
         assert (looked.told, looked.faulty) == (1, 1)
+        (stack,) = stacks
+        assert stack.startswith(f"conversation cannot be judged {odd}\n")
+        assert "what nobody thought of" in stack
         await watch.send()
         assert good in (watch.post.to("telegram:-1")[0].link or "")
 

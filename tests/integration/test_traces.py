@@ -1,5 +1,6 @@
 """One trace from whoever set something going to what was done in the end, and nothing in it that others may not see."""
 
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,8 +10,12 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import SecretStr
 
+from src import tracing
 from src.deps import Deps
 from src.engine import dead_letters
+from src.engine.boundary import bury
+from src.engine.inline import run_to_end
+from src.engine.letters import Call, traced_as
 from src.errors import Permanent, Transient
 from src.jobs import ALL_JOBS
 from src.settings import Settings
@@ -26,7 +31,6 @@ from tests.simulators.pancake import RealClock, World, running
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 SOON: dict[str, Any] = {"retry_base_s": 0.01, "retry_cap_s": 0.02}
-CALLER = f"00-{'ab' * 16}-{'cd' * 8}-"
 
 
 @pytest.fixture
@@ -158,6 +162,18 @@ async def test_a_replay_is_a_trace_of_its_own_linked_to_the_try_that_failed(sett
     assert attributes(second)["folkform.job.id"] == again
 
 
+async def test_a_job_that_is_not_run_any_more_says_so_in_its_trace(deps: Deps, spans: Spans) -> None:
+    """The tries that killed their workers left nothing of their own; a replay is linked to this."""
+    asked = tracing.new_traceparent("01")
+    call = Call("1", "default", 1, time.time() - 1, asked)
+    end = await bury("crash", "default", deps, {}, "poisoned: 3 workers died while they ran it", call, b"")
+    run = spans.one("run crash")
+    assert f"{trace_id(run):032x}" == asked[3:35]
+    assert run.status.description == end.error
+    (letter,) = [letter async for letter in deps.dead_letters.jobs(Wanted())]
+    assert traced_as(letter)[36:52] == f"{span_id(run):016x}"
+
+
 async def test_a_webhook_that_is_sent_again_is_linked_to_the_call_that_failed(settings: Settings, spans: Spans) -> None:
     """Whoever looks at the second call finds the first, and its answer."""
     async with yard(settings, max_tries=1) as here:
@@ -221,6 +237,48 @@ async def test_an_app_without_traces_is_decided_for_once(settings: Settings) -> 
                 assert len(spans.traces) == int(share)
 
 
+async def test_a_trace_that_grows_too_long_gets_no_more(settings: Settings) -> None:
+    """A pass over everything, or a job of ten thousand children: all is done, and the beginning of it can be seen."""
+
+    async def much(deps: Deps) -> str:
+        for _ in range(5):
+            await deps.database["things"].insert_one({})
+        await deps.hands.spawn("child", {})
+        return "done"
+
+    async def child(deps: Deps) -> str:
+        await deps.database["things"].insert_one({})
+        return "done"
+
+    with recording(most_in_trace=5) as spans:
+        async with serving(settings, job_of(much), job_of(child)) as house:
+            await house.enqueue("much")
+            await house.settled()
+            assert await house.deps.database["things"].count_documents({}) == 6
+    assert sorted(spans.names) == ["enqueue much", "insert things", "insert things", "run much", "wait much"]
+    assert [attributes(span).get("folkform.trace.is_full") for span in spans.named("insert")] == [None, True]
+
+
+async def test_what_a_command_does_here_and_now_is_one_trace(deps: Deps, spans: Spans) -> None:
+    """As in a worker: children below their parent, tries linked."""
+
+    async def spawns(deps: Deps) -> str:
+        await deps.hands.spawn("fail_twice", {})
+        return "spawned"
+
+    async def at_once(_: float) -> None:
+        pass
+
+    jobs = {job.name: job for job in (job_of(spawns), job_of(fail_twice))}
+    assert (await run_to_end(jobs, deps, "spawns", {}, sleep=at_once)).is_ok
+    assert len(spans.traces) == 1
+    assert is_below(spans.one("run spawns"), spans.one("enqueue spawns"))
+    assert is_below(spans.one("enqueue fail_twice"), spans.one("run spawns"))
+    runs = runs_of(spans, "fail_twice")
+    assert_linked_tries(runs)
+    assert all(is_below(run, spans.one("enqueue fail_twice")) for run in runs)
+
+
 async def test_a_tick_is_a_trace_that_begins_where_it_is_run(settings: Settings, spans: Spans) -> None:
     """Every worker writes its job and one is taken: the others are to leave nothing."""
 
@@ -239,52 +297,3 @@ async def test_a_tick_is_a_trace_that_begins_where_it_is_run(settings: Settings,
     assert run.parent is None
     assert attributes(run)["folkform.schedule"] == "nightly"
     assert is_below(spans.one("wait tick"), run)
-
-
-@pytest.mark.parametrize("flags", ["00", "01"])
-async def test_the_caller_of_the_hook_decides_where_it_says_so(settings: Settings, spans: Spans, flags: str) -> None:
-    """A proxy in front of us may have begun the trace, or have left it out."""
-    async with open_door(with_hooks(settings, "100")) as door:
-        spans.clear()
-        answer = await door.post(messaging(page_id="100"), headers={"traceparent": CALLER + flags})
-        assert answer.status_code == 200
-    assert spans.asked == []
-    if flags == "00":
-        assert spans.all == ()
-        return
-    request = spans.one("POST /hooks")
-    assert request.parent is not None
-    assert (f"{trace_id(request):032x}", f"{request.parent.span_id:016x}") == ("ab" * 16, "cd" * 8)
-    assert is_below(spans.one("enqueue ingest_pancake_event"), request)
-
-
-@pytest.mark.parametrize(
-    "given", ["", "x", CALLER + "zz", f"00-{'0' * 32}-{'0' * 16}-01", f"00-{'g' * 32}-{'1' * 16}-01"]
-)
-async def test_what_is_no_traceparent_is_as_none(settings: Settings, spans: Spans, given: str) -> None:
-    """It comes from outside: the event is taken, in a trace of our own."""
-    async with open_door(with_hooks(settings, "100")) as door:
-        spans.clear()
-        answer = await door.post(messaging(page_id="100"), headers={"traceparent": given})
-        assert answer.status_code == 200
-    request = spans.one("POST /hooks")
-    assert request.parent is None
-    assert is_below(spans.one("enqueue ingest_pancake_event"), request)
-
-
-async def test_strangers_begin_no_trace(settings: Settings, spans: Spans) -> None:
-    """Who does not know the address can neither fill the collector nor use up what may be traced."""
-    async with open_door(with_hooks(settings, "100")) as door:
-        spans.clear()
-        answer = await door.client.post("/hooks/pancake/guess", headers={"traceparent": CALLER + "01"}, json={})
-        assert answer.status_code == 404
-    assert (spans.all, spans.asked) == ((), [])
-
-
-async def test_a_refusal_of_the_hook_is_no_failure_of_ours(settings: Settings, spans: Spans) -> None:
-    """A bad body is the caller's fault; Redis being away is ours."""
-    async with open_door(with_hooks(settings, "100")) as door:
-        await door.client.post(door.url, content=b"{")
-    request = spans.one("POST /hooks")
-    assert attributes(request)["http.response.status_code"] == 400
-    assert request.status.status_code is StatusCode.UNSET

@@ -2,6 +2,7 @@
 
 import hmac
 import io
+import json
 import time
 from datetime import datetime
 from typing import Any
@@ -97,6 +98,29 @@ async def test_a_try_after_a_failure_sends_the_same_bytes(settings: Settings) ->
         ]
         assert rows[0]["response"] == "oops"
         assert rows[0]["error"] == "it answered 500"
+
+
+async def test_each_call_is_a_line_of_the_log(settings: Settings) -> None:
+    """With the fields its readers look for, however it went; what a merchant answered is not in it."""
+    out = io.StringIO()
+    configure_logging("INFO", "json", stream=out)
+    try:
+        async with yard(settings, backoff_base_seconds=0.1) as here:
+            shown = await here.endpoint("shop", status(500, body=b"oops"), ok())
+            event_id = await here.send(payload=PAYLOAD)
+            await here.is_("delivered", event_id)
+            await here.house.settled()
+    finally:
+        logger.remove()
+    lines = [line for line in map(json.loads, out.getvalue().splitlines()) if "merchant_id" in line]
+    failed, good = lines
+    whose = {"event": EVENT, "event_id": event_id, "endpoint_id": shown.endpoint.endpoint_id}
+    assert all(line[key] == value for line in lines for key, value in whose.items())
+    assert {line["merchant_id"] for line in lines} == {shown.endpoint.merchant_id}
+    assert (failed["message"], failed["level"], failed["attempt"]) == ("webhook not delivered", "warning", 1)
+    assert (failed["status"], failed["error"], failed["end"]) == (500, "it answered 500", "retry")
+    assert (good["message"], good["level"], good["attempt"]) == ("Webhook delivered successfully", "info", 2)
+    assert "oops" not in out.getvalue()
 
 
 async def test_an_ed25519_key_signs_besides(settings: Settings) -> None:

@@ -1,15 +1,18 @@
 """How many traces begin, and what a traceparent says."""
 
 import logging
+from threading import Event
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
+from opentelemetry.sdk.trace import SpanProcessor
+from pydantic import SecretStr
 
 from src import tracing
 from src.settings import TracingSettings
-from src.tracing.otel import TELL_EVERY_S, Allowance, Seldom
+from src.tracing.otel import TELL_EVERY_S, Allowance, Export, Room, Seldom, Tracer
 
 
 @given(st.floats(0.5, 100), st.lists(st.floats(0, 3), min_size=1, max_size=200))
@@ -30,6 +33,46 @@ def test_a_calm_shop_has_every_trace() -> None:
     for _ in range(100):
         now += 1
         assert allowance.take()
+
+
+@given(st.integers(1, 5), st.lists(st.sampled_from("abc"), max_size=40))
+def test_a_trace_has_room_for_so_many_and_the_last_is_told(most: int, asked: list[str]) -> None:
+    """Whatever others take meanwhile."""
+    room = Room(most)
+    taken = [(trace_id, room.take(trace_id)) for trace_id in asked if room.is_left(trace_id)]
+    for trace_id in "abc":
+        assert [last for of, last in taken if of == trace_id] == [
+            place == most for place in range(1, min(asked.count(trace_id), most) + 1)
+        ]
+
+
+def test_traces_that_are_over_take_no_memory() -> None:
+    """Those heard of last are remembered."""
+    room = Room(1, known=10)
+    for number in range(11):
+        room.take(str(number))
+    assert room.is_left("0")
+    assert not room.is_left("10")
+
+
+class _Stuck(SpanProcessor):
+    """One whose collector never answers."""
+
+    def __init__(self) -> None:
+        self.let_go = Event()
+
+    def shutdown(self) -> None:
+        self.let_go.wait(20)
+
+
+def test_a_process_waits_only_so_long_for_its_last_spans() -> None:
+    """The library would try batch after batch, past the time a process has to end."""
+    stuck = _Stuck()
+    try:
+        assert not Tracer(Export("shop", "test", "1", None), stuck).close(0.01)
+    finally:
+        stuck.let_go.set()
+    assert Tracer(Export("shop", "test", "1", None), SpanProcessor()).close()
 
 
 @pytest.mark.parametrize(
@@ -110,6 +153,15 @@ def test_where_traces_go(given: dict[str, str], endpoint: str | None) -> None:
     """As OpenTelemetry's own libraries read it."""
     settings = TracingSettings.model_validate(given)
     assert (settings.is_on, settings.endpoint) == (True, endpoint)
+
+
+@pytest.mark.parametrize(("of_traces", "sent"), [({}, {"a": "1 2"}), ({"b": SecretStr("3")}, {"b": "3"})])
+def test_headers_of_traces_take_the_place_of_those_of_all(
+    of_traces: dict[str, SecretStr], sent: dict[str, str]
+) -> None:
+    """Opentelemetry.io/docs/specs/otel/protocol/exporter: what is of one signal comes first."""
+    settings = TracingSettings(exporter_otlp_headers={"a": SecretStr("1%202")}, exporter_otlp_traces_headers=of_traces)
+    assert settings.headers == sent
 
 
 @pytest.mark.parametrize(
