@@ -111,6 +111,9 @@ def start_redis(
     return server.start(data_dir, port)
 
 
+CLOSE_SOON = "file_manager=(close_idle_time=5,close_scan_interval=2,close_handle_minimum=100)"
+
+
 def start_mongod(
     data_dir: Path | None,
     cache_dir: Path,
@@ -132,6 +135,11 @@ def start_mongod(
     binary = find("mongod", cache_dir)
     common = ["--bind_ip", _process.HOST, "--quiet", "--nounixsocket", "--wiredTigerCacheSizeGB", str(cache_gb)]
     common += ["--setParameter", "diagnosticDataCollectionEnabled=false"]
+    if data_dir is None:
+        # tests make and drop a database each; by default the files of all of them stay open for five minutes, and
+        # MongoDB ends at the process's limit of open files
+        common += ["--setParameter", "minSnapshotHistoryWindowInSeconds=0"]
+        common += ["--wiredTigerEngineConfigString", CLOSE_SOON]
     replicated = ["--replSet", replica_set, "--oplogSize", "512" if data_dir else "64"] if replica_set else []
 
     def command(at: int, folder: Path) -> list[str | Path]:
