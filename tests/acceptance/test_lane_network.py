@@ -89,7 +89,8 @@ def test_a_cut_in_what_the_worker_does_by_the_way(yard: Yard, proxy: Proxy, wher
     """Listening, the sign of life, the greeting of a new connection, the ticks: all go on after a cut."""
     worker = yard.ready(REDIS_URL=proxy.url, SCHEDULE_SYNC_PAGES="@every 1s")
     cuts = {name: proxy.cut_next(called(name), where) for name in ("PSETEX", "ZCARD")}
-    cuts["tick"] = proxy.cut_next(script("enqueue"), where)
+    cuts["tick"] = proxy.cut_next(script("tick"), where)
+    cuts["look"] = proxy.cut_next(script("look"), where)
     cuts["claim"] = proxy.cut_next(script("claim"), where)
     cuts["unheard"] = proxy.cut_next(called("HGETALL"), where)
     for name, cut in cuts.items():
