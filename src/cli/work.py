@@ -2,6 +2,8 @@
 
 import asyncio
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from enum import StrEnum
 from typing import Annotated, Any
@@ -10,7 +12,8 @@ import typer
 
 from ..deps import Deps
 from ..doctor import examine
-from ..engine.inline import Ran, known, run_to_end
+from ..engine.inline import Ran, known, run_to_end, this_process
+from ..engine.recorder import recording
 from ..errors import Misuse
 from ..jobs import ALL_JOBS
 from ..log import configure_logging
@@ -44,7 +47,8 @@ def run(
     arguments = checked(accepted)
 
     async def work(deps: Deps) -> Ran:
-        return await run_to_end(ALL_JOBS, deps, job, arguments, max_tries=PERSON_TRIES)
+        async with _recorded(deps) as recorded:
+            return await run_to_end(ALL_JOBS, recorded, job, arguments, max_tries=PERSON_TRIES)
 
     def failed(error: str) -> None:
         print_json({"job": job, "outcome": "failed", "error": error})
@@ -63,6 +67,10 @@ def sync(
     mode = "backfill" if backfill else "incremental"
 
     async def work(deps: Deps) -> list[Ran]:
+        async with _recorded(deps) as recorded:
+            return await passes(recorded)
+
+    async def passes(deps: Deps) -> list[Ran]:
         listed = await run_to_end(ALL_JOBS, deps, "sync_pages", {}, max_tries=PERSON_TRIES)
         if not listed.is_ok:
             return [listed]
@@ -86,6 +94,13 @@ def sync(
         if not ran.is_ok:
             typer.echo(f"failed: {ran.arguments.get('page_id', ran.name)}: {ran.end.error}", err=True)
     raise typer.Exit(0 if all(ran.is_ok for ran in done) else FAILED)
+
+
+@asynccontextmanager
+async def _recorded(deps: Deps) -> AsyncIterator[Deps]:
+    """What runs here is in the history like what workers run."""
+    async with recording(deps, ALL_JOBS, this_process()) as recorder:
+        yield replace(deps, record=recorder)
 
 
 def doctor() -> None:

@@ -1,6 +1,8 @@
 """Runs a job here and now to its end, its children included: what the command line does instead of enqueueing."""
 
 import asyncio
+import os
+import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -99,7 +101,8 @@ async def run_to_end(
 
     job_id = job_id or _own_id(job, arguments)
     here = replace(deps, hands=Here())
-    call = Call(job_id, declaration.lane, traceparent=traceparent or to_send(name, declaration.lane))
+    traceparent = traceparent or to_send(name, declaration.lane)
+    call = Call(job_id, declaration.lane, traceparent=traceparent, worker=this_process())
     end = await _to_end(job, call, here, arguments, sleep or partial(_sleep, deps))
     ran = Ran(name, arguments, end)
     slots = asyncio.Semaphore(AT_ONCE)
@@ -112,6 +115,11 @@ async def run_to_end(
 
     ran.children = list(await asyncio.gather(*(run_child(*each) for each in spawned.values())))
     return ran
+
+
+def this_process() -> str:
+    """What stands in the history for the worker of a job that was run here."""
+    return f"{socket.gethostname()}:{os.getpid()}:here"
 
 
 def known(jobs: Mapping[str, Job[Any]], name: str) -> Job[Any]:

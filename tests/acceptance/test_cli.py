@@ -35,7 +35,10 @@ def test_sync_brings_everything_and_says_so(servers: Servers, env: dict[str, str
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("rows") >= 2
     with MongoClient[dict[str, Any]](servers.mongodb_uri) as client:
-        assert client[env["MONGODB_DATABASE"]]["customers"].count_documents({}) == 700
+        database = client[env["MONGODB_DATABASE"]]
+        assert database["customers"].count_documents({}) == 700
+        here = {"job": "sync_page_customers", "end": "done", "worker": {"$regex": ":here$"}}
+        assert database["job_runs"].count_documents(here) == 4  # what runs here is in the history as well
     doctor = run([*COMMAND, "doctor"], env)
     assert doctor.returncode == 0, doctor.stdout
     assert doctor.stdout.count("350 customers") == 2
