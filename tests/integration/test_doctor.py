@@ -1,7 +1,6 @@
 """What `doctor` says of this machine, the clocks, and of what does the work."""
 
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -109,7 +108,7 @@ async def test_traces_without_packages_or_collector_are_told(
     assert isinstance(found, Note)
     assert "nobody answers" in found.text
     assert "planted" not in found.text
-    monkeypatch.setitem(sys.modules, "opentelemetry", None)
+    monkeypatch.setattr("src.traced.PARTS", ("a_package_that_is_not_there",))
     with pytest.raises(Permanent, match="pip install"):
         await here.traces(on)
 
