@@ -143,4 +143,4 @@ if #jobs < free then
     end
   end
 end
-return {jobs, next_due, dues, now, #jobs > 0 and next_fence(now) or '0'}
+return {jobs, next_due, dues, now, #jobs > 0 and next_fence() or '0'}

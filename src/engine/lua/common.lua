@@ -22,9 +22,11 @@ local function defer(lane, id, due, priority)
   end
 end
 
--- A number higher than any holder of a job was given before, even where Redis forgot the last: the clock carries it.
-local function next_fence(now)
-  local fence = string.format('%.0f', math.max((tonumber(redis.call('GET', FENCE)) or 0) + 1, now))
+-- A number higher than any holder of a job was given before, even where Redis forgot the last: the clock carries it, in
+-- microseconds. As text: a reply or JSON would round it.
+local function next_fence()
+  local time = redis.call('TIME')
+  local fence = string.format('%.0f', math.max((tonumber(redis.call('GET', FENCE)) or 0) + 1, time[1] * 1000000 + time[2]))
   redis.call('SET', FENCE, fence)
   return fence
 end

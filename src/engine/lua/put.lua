@@ -18,7 +18,7 @@ local function hand_over(lane, id, payload)
   if not token or (tonumber(redis.call('GET', FREE .. token)) or 0) < 1 then
     return false
   end
-  if redis.call('PUBLISH', HAND .. token, cjson.encode({lane, id, payload, now, next_fence(now)})) == 0 then
+  if redis.call('PUBLISH', HAND .. token, cjson.encode({lane, id, payload, now, next_fence()})) == 0 then
     redis.call('DEL', FREE .. token)
     return false
   end
