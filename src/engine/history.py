@@ -75,7 +75,7 @@ class History:
                 while (self._waiting or self._batch) and await self._write():
                     pass
                 await self._tally.write()
-        if left := len(self._waiting) + len(self._batch):
+        if left := len(self._waiting) + len(self._batch) + sum(map(len, self._later)):
             logger.warning("history not written", runs=left)
 
     async def _write(self) -> bool:

@@ -20,7 +20,7 @@ from ..clients.mongo import Database, Document
 DUPLICATE = 11000  # MongoDB's error code
 FAILED: Final = ("retry", "dead")
 ENDED: Final = ("done", *FAILED)  # ends that say whether it works
-LONGEST_RUN = timedelta(days=1)
+LATEST_WRITTEN = timedelta(days=3)  # after its start: what MongoDB was away for, and the run itself
 MOST_PAIRS = 500
 PAIRS_AT_ONCE = 50
 
@@ -99,7 +99,10 @@ class RunEnd:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Which runs are asked for; what is left out does not narrow. `since` and `until` are of their start."""
+    """Which runs are asked for; what is left out does not narrow.
+
+    `since` and `until` are of their start; of a schedule's runs, of their tick as well.
+    """
 
     job: str | None = None
     schedule: str | None = None
@@ -255,9 +258,12 @@ def _query(sought: Sought) -> Document:
     if sought.ends and set(sought.ends) <= set(FAILED):
         query["isFailure"] = True
     begun = {op: at for op, at in (("$gte", sought.since), ("$lte", sought.until)) if at is not None}
-    if begun:
+    if begun and sought.schedule is not None:
+        # a tick that was made up, or found missed, was only seen to when a worker was there again
+        query["$or"] = [{"startedAt": begun}, {"tickAt": begun}]
+    elif begun:
         query["startedAt"] = begun
-        bounds = {"$gte": sought.since, "$lte": sought.until + LONGEST_RUN if sought.until else None}
+        bounds = {"$gte": sought.since, "$lte": sought.until + LATEST_WRITTEN if sought.until else None}
         query["_id"] = {op: ObjectId.from_datetime(at) for op, at in bounds.items() if at is not None}
     return query
 

@@ -167,6 +167,17 @@ async def test_the_latest_runs_are_found_by_what_is_asked_for(deps: Deps) -> Non
     ]
 
 
+async def test_what_a_night_missed_is_found_in_that_night(deps: Deps) -> None:
+    """The worker came back nine hours later, and only then it was seen to."""
+    late = NOON.timestamp() + 9 * 3_600
+    tick: dict[str, Any] = {"schedule": "nightly", "tick_at": NOON.timestamp(), "started_at": late}
+    await write(deps, run(**tick, end="missed"), run(1, **tick))
+    hour = timedelta(hours=1)
+    found = await deps.job_runs.latest(Sought(schedule="nightly", since=NOON - hour, until=NOON + hour))
+    assert sorted(each.end for each in found) == ["done", "missed"]
+    assert await deps.job_runs.latest(Sought(schedule="nightly", until=NOON - hour)) == []
+
+
 async def test_failures_in_a_row_are_told_apart_by_arguments(deps: Deps) -> None:
     """One page fails while another works; what says nothing of that does not count."""
     page, other = {"page_id": "1"}, {"page_id": "2"}
