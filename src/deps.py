@@ -34,7 +34,7 @@ from .store.conversations import Conversations
 from .store.customers import customers
 from .store.dead_letters import DeadLetters
 from .store.health_checks import HealthChecks
-from .store.job_runs import JobRuns, Run
+from .store.job_runs import JobRuns
 from .store.machine_state import MachineState
 from .store.messages import Messages
 from .store.notifications import Notifications
@@ -44,6 +44,7 @@ from .store.posts import posts
 from .store.reply_policies import ReplyPolicies
 from .store.response_reports import ResponseReports
 from .store.rows import RowStore
+from .store.run_document import Run
 from .store.run_minutes import RunMinutes
 from .store.schedules import Schedules
 from .store.staff import Staff

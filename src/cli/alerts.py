@@ -42,7 +42,11 @@ def list_(
         for alert in found:
             print_json(_report(alert))
         return
-    print_table(("id", "kind", "severity", "for", "steps", "state", "about"), [_row(alert, now) for alert in found])
+    print_table(
+        ("id", "kind", "severity", "for", "steps", "state", "about"),
+        [_row(alert, now) for alert in found],
+        spare=("steps", "severity"),
+    )
 
 
 @alerts.command()

@@ -58,6 +58,7 @@ def list_(
         ("id", "job", "lane", "status", "times", "last", "error"),
         [_row(letter, settings) for letter in found],
         numbers=("times",),
+        spare=("times", "lane", "status"),
     )
     if matching > len(found):
         typer.echo(f"{len(found)} of {matching}; --limit shows more", err=True)

@@ -48,7 +48,8 @@ def list_(as_json: Json = False) -> None:
             print_json(_report(page_id, name, found, book))
         return
     heads = ("page", "name", "policy", "minutes", "steps", "hours", "told", "fault")
-    print_table(heads, [_row(page_id, name, found, book) for page_id, name, found in rows], numbers=("minutes",))
+    shown = [_row(page_id, name, found, book) for page_id, name, found in rows]
+    print_table(heads, shown, numbers=("minutes",), spare=("steps", "name"))
 
 
 @policy.command()

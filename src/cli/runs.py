@@ -12,8 +12,8 @@ from ..clients.mongo import Database
 from ..errors import Misuse
 from ..rules.times import in_short
 from ..settings import Settings
-from ..store.job_runs import FAILED as FAILED_ENDS
 from ..store.job_runs import JobRuns, PastRun, Sought
+from ..store.run_document import FAILED as FAILED_ENDS
 from ..store.run_minutes import RunMinutes, Summary
 from .edge import checked, moment, settings_or_stop, with_database
 from .shown import print_json, print_table
@@ -64,7 +64,12 @@ def runs(
         typer.echo(NO_MATCH if is_any else NOTHING, err=True)
         return
     zone = settings.service.zone
-    print_table(HEADS, [_row(run, zone) for run in found], numbers=("waited", "took", "attempt"))
+    print_table(
+        HEADS,
+        [_row(run, zone) for run in found],
+        numbers=("waited", "took", "attempt"),
+        spare=("attempt", "worker", "lane"),
+    )
 
 
 def _show_summary(
@@ -82,7 +87,12 @@ def _show_summary(
     elif not found:
         typer.echo(NOTHING, err=True)
     else:
-        print_table(SUMMARY, [_summary_row(*each) for each in found], numbers=SUMMARY[1:-1])
+        print_table(
+            SUMMARY,
+            [_summary_row(*each) for each in found],
+            numbers=SUMMARY[1:-1],
+            spare=("longest wait", "p50", "p95"),
+        )
 
 
 def _span(since: str | None, until: str | None, settings: Settings) -> tuple[datetime | None, datetime | None]:

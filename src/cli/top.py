@@ -29,7 +29,8 @@ from ..log import configure_logging
 from ..scheduling.book import Book, book_of
 from ..settings import Settings
 from ..store.agents import Agents
-from ..store.job_runs import FAILED, JobRuns, Sought
+from ..store.job_runs import JobRuns, Sought
+from ..store.run_document import FAILED
 from ..store.schedules import Schedules
 from .edge import settings_or_stop
 from .shown import UNBOUNDED

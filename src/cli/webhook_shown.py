@@ -90,7 +90,7 @@ def print_list(deliveries: Iterable[Delivery], settings: Settings) -> None:
         )
         for each in deliveries
     ]
-    print_table(heads, rows, numbers=("calls", "tries"))
+    print_table(heads, rows, numbers=("calls", "tries"), spare=("calls", "accepted", "merchant"))
 
 
 def print_event(event: Event, settings: Settings, *, with_body: bool) -> None:

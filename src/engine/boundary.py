@@ -18,7 +18,7 @@ from ..deps import Deps
 from ..errors import ServiceError, Snooze, Transient
 from ..rules.redact import redact
 from ..rules.retry import wait_s
-from ..store.job_runs import Run
+from ..store.run_document import Run
 from . import trace
 from .causes import cause_of
 from .declaration import Declaration

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from .. import meters
 from ..meters import SECONDS, Meter, Times
-from ..store.job_runs import Run
+from ..store.run_document import Run
 
 NOT_RUN = ("skipped", "missed")  # ends of ticks that did not run: they took no time
 _BOUNDS = [*map(str, SECONDS), "+Inf"]

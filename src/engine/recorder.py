@@ -9,7 +9,7 @@ from loguru import logger
 
 from ..clients import mongo
 from ..deps import Deps
-from ..store.job_runs import Run
+from ..store.run_document import Run
 from . import metrics
 from .dead_letters import recount
 from .history import History

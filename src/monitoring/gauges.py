@@ -33,6 +33,7 @@ MOST_SCHEDULES = 100
 MOST_ENDPOINTS = 2_000  # failing ones whose gates are looked at
 OTHER = "other"
 REDIS, MONGODB = "redis", "mongodb"
+STREAMS = ("conversations", "customers", "posts")  # those that know how far they came
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ class Gauges(Collector):
         self._book = Book()
         self._answered_at: dict[str, float] = {}
         self._errors: dict[str, str] = {REDIS: "", MONGODB: ""}
+        self._bug = ""
 
     async def keep(self) -> None:
         """Look again each `EVERY_S` seconds; runs until cancelled."""
@@ -93,6 +95,11 @@ class Gauges(Collector):
             error = f"no answer in {ANSWER_S:g} s"
         except (ServiceError, RedisError, OSError, *mongo.FAILURES) as e:
             error = f"no answer ({type(e).__name__})"
+        except Exception as e:  # noqa: BLE001 - it did answer: what we make of it is no fault of the server's
+            error, self._answered_at[name] = "", self._deps.monotonic()
+            if repr(e) != self._bug:
+                logger.opt(exception=e).error("how things stand could not be read", server=name)
+            self._bug = repr(e)
         else:
             error = ""
             self._answered_at[name] = self._deps.monotonic()
@@ -170,7 +177,7 @@ class Gauges(Collector):
         lags = {of: max(0.0, now - mark) for of, mark in marks.items()}
         text = "How long ago the newest second is that was read."
         yield _gauge("folkform_sync_lag_seconds", text, ("stream", "page"), _folded(lags, self._shown(), max))
-        read: dict[tuple[str, ...], float] = {}
+        read: dict[tuple[str, ...], float] = {(stream,): 0 for stream in STREAMS}
         for stream, _ in marks:
             read[stream,] = read.get((stream,), 0) + 1
         text = "Pages to be synced of which this stream has read nothing."

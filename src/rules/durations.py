@@ -3,14 +3,15 @@
 A bucket is a quarter of a doubling wide, so a percentile is within 9 % of the true one (the middle of the bucket).
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, log2
 from typing import Final
 
 PER_DOUBLING: Final = 4
 LEAST_MS: Final = 0.1
 LAST_BUCKET: Final = 160  # about a month
+_BOUNDS_MS: Final = [LEAST_MS * 2 ** (bucket / PER_DOUBLING) for bucket in range(LAST_BUCKET)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,7 @@ class Durations:
 
 def bucket_of(ms: float) -> int:
     """The bucket of a duration: 0 up to `LEAST_MS`, one more for each quarter of a doubling."""
-    if ms <= LEAST_MS:
-        return 0
-    return min(LAST_BUCKET, ceil(PER_DOUBLING * log2(ms / LEAST_MS)))
+    return bisect_left(_BOUNDS_MS, ms)
 
 
 def middle_ms(bucket: int) -> float:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from loguru import logger
 
 from ..clients import mongo
-from ..store.job_runs import Run
+from ..store.run_document import Run
 from ..store.schedules import LastRun, Progress, Schedules, both
 
 NOTE_S = 0.2

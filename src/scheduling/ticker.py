@@ -22,7 +22,7 @@ from ..errors import Misuse
 from ..rules.schedule import Schedule
 from ..rules.ticks import Missed, due, latest_until, shift_s
 from ..rules.times import EPOCH
-from ..store.job_runs import Run
+from ..store.run_document import Run
 from ..store.schedules import StoredSchedule
 from .book import Book, book_of
 from .notes import Notes

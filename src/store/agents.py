@@ -115,8 +115,10 @@ class Agents:
         return int((await self._collection.update_many(silent, {"$set": {"status": "offline"}})).modified_count)
 
     async def all(self, *, with_removed: bool = False, kind: Kind | None = None) -> list[Agent]:
-        """Every one, or of a kind, by its name."""
-        query: Document = {**_of(kind)} if with_removed else {**_of(kind), "isRemoved": {"$ne": True}}
+        """Every one, or of a kind, by its name. What others wrote here without a name is left out (`doctor` tells)."""
+        query: Document = {"agentId": {"$type": "string"}, **_of(kind)}
+        if not with_removed:
+            query["isRemoved"] = {"$ne": True}
         return [_agent(document) async for document in self._collection.find(query).sort("agentId", ASCENDING)]
 
     async def forget(self, agent_ids: Sequence[str]) -> None:
@@ -131,15 +133,19 @@ def _of(kind: Kind | None) -> Document:
 
 def _agent(document: Document) -> Agent:
     """Agents of the shop may write here themselves: what they leave out is nothing."""
-    last = document.get("lastCheckInAt")
+    last, told = document.get("lastCheckInAt"), document.get("jobStatus")
     return Agent(
         agent_id=document["agentId"],
         kind="worker" if document.get("kind") == "worker" else "agent",
         is_online=document.get("status") == "online",
         last_check_in_at=last.astimezone(UTC) if isinstance(last, datetime) else EPOCH,
-        system_info=document.get("systemInfo") or {},
-        metrics=document.get("metrics") or {},
-        job_status=tuple(document.get("jobStatus") or ()),
+        system_info=_mapping(document.get("systemInfo")),
+        metrics=_mapping(document.get("metrics")),
+        job_status=tuple(each for each in told if isinstance(each, dict)) if isinstance(told, list) else (),
         has_left=document.get("checkedOutAt") is not None,
         is_removed=document.get("isRemoved") is True,
     )
+
+
+def _mapping(told: object) -> dict[str, Any]:
+    return told if isinstance(told, dict) else {}

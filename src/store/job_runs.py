@@ -1,66 +1,23 @@
 """`job_runs`: one document for each time a job ran: when, where, how long, how it ended."""
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
-from itertools import count
-from random import getrandbits
-from secrets import token_bytes
-from time import time
-from typing import Any, Final
+from typing import Any
 
-import orjson
 from bson import ObjectId
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.errors import OperationFailure
 
 from ..clients.mongo import Database, Document
+from .run_document import ENDED, FAILED, Run, RunDocuments
 
 DUPLICATE = 11000  # MongoDB's error code
-FAILED: Final = ("retry", "dead")
-ENDED: Final = ("done", *FAILED)  # ends that say whether it works
 LATEST_WRITTEN = timedelta(days=3)  # after its start: what MongoDB was away for, and the run itself
+IDS = datetime(1970, 1, 1, tzinfo=UTC), datetime(2106, 1, 1, tzinfo=UTC)  # four bytes of seconds
 MOST_PAIRS = 500
 PAIRS_AT_ONCE = 50
-
-
-@dataclass(slots=True)
-class Run:
-    """One attempt of a job. Instants are Unix seconds; `outcome`: the job's word.
-
-    `end`: done, retry, snoozed, dead, cancelled; of a schedule's tick that did not run skipped (the run before it went
-    on) or missed (nobody was there). `arguments`: of them only a digest and a page's id are stored. `schedule`: whose
-    tick or order it was, or ""; `history_days`: how long it is kept, None for the setting; `details`: what
-    the job says beside its word; `times`: how many ticks it stands for, where they were missed;
-    `ready_at`: when it fell due, where that is later than it was enqueued, else 0.
-    """
-
-    job: str
-    job_id: str
-    lane: str
-    worker: str
-    attempt: int
-    enqueued_at: float
-    started_at: float
-    duration_s: float
-    end: str
-    outcome: str
-    error: str
-    trace_id: str
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    schedule: str = ""
-    tick_at: float | None = None
-    history_days: float | None = None
-    fence: int = 0
-    details: Mapping[str, Any] | None = None
-    times: int = 1
-    ready_at: float = 0.0
-
-    @property
-    def waited_s(self) -> float:
-        """How long it was due and waited for a slot; never below 0, whatever the clocks of others say."""
-        return max(0.0, self.started_at - max(self.enqueued_at, self.ready_at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,8 +73,7 @@ class JobRuns:
 
     def __init__(self, database: Database) -> None:
         self._collection = database["job_runs"]
-        self._ids = count(getrandbits(23))
-        self._process = token_bytes(5)
+        self._documents = RunDocuments()
 
     async def ensure_indexes(self) -> None:
         """Create what is missing. Safe to repeat."""
@@ -135,54 +91,15 @@ class JobRuns:
             ]
         )
 
-    def document(self, run: Run, kept: timedelta) -> Document:
-        """`run` as it is stored. Its `_id` is given here, so that writing it twice stores it once."""
-        started_at = run.started_at
-        started = datetime.fromtimestamp(started_at, UTC)
-        if run.history_days is not None:
-            kept = timedelta(days=run.history_days)
-        document: dict[str, Any] = {
-            "_id": self._new_id(),
-            "job": run.job,
-            "jobId": run.job_id,
-            "lane": run.lane,
-            "worker": run.worker,
-            "attempt": run.attempt,
-            "enqueuedAt": datetime.fromtimestamp(run.enqueued_at, UTC),
-            "startedAt": started,
-            "finishedAt": datetime.fromtimestamp(started_at + run.duration_s, UTC),
-            "durationMs": run.duration_s * 1000,
-            "end": run.end,
-            "outcome": run.outcome,
-            "traceId": run.trace_id,
-            "argumentsDigest": digest(run.arguments),
-            "expiresAt": started + kept,
-        }
-        if run.attempt == 1:
-            document["waitMs"] = run.waited_s * 1000
-        if run.end in FAILED:
-            document["isFailure"] = True
-        if run.details:
-            document["details"] = run.details
-        if run.times != 1:
-            document["times"] = run.times
-        if run.error:
-            document["error"] = run.error
-        if isinstance(page_id := run.arguments.get("page_id"), str):
-            document["pageId"] = page_id
-        if run.schedule:
-            document["schedule"] = run.schedule
-            if run.tick_at is not None:
-                document["tickAt"] = datetime.fromtimestamp(run.tick_at, UTC)
-        return document
+    def documents(self, runs: Iterable[Run], kept: timedelta) -> list[RawBSONDocument]:
+        """`runs` as they are stored. Their `_id`s are given here, so that writing them twice stores them once.
 
-    def _new_id(self) -> ObjectId:
-        """As ObjectId's own are made (its seconds, this process, a number), in a third of the time."""
-        number = next(self._ids) & 0xFFFFFF
-        return ObjectId(int(time()).to_bytes(4, "big") + self._process + number.to_bytes(3, "big"))
+        Raises one of `clients.mongo.UNENCODABLE` for what BSON cannot hold.
+        """
+        return self._documents.make(runs, kept)
 
-    async def add(self, documents: Sequence[Document]) -> None:
-        """Store documents made by `document`. Safe to repeat: what is there already stays as it is.
+    async def add(self, documents: Sequence[Mapping[str, Any]]) -> None:
+        """Store documents made by `documents`. Safe to repeat: what is there already stays as it is.
 
         As one command: the driver's own way looks at each document in Python, which costs a fifth of it all.
         """
@@ -236,17 +153,6 @@ class JobRuns:
         return count
 
 
-def digest(arguments: Mapping[str, Any]) -> str:
-    """16 hexadecimal digits that are the same for the same arguments; nothing can be read from them."""
-    if not arguments:
-        return ""
-    try:
-        text = orjson.dumps(arguments, default=str, option=orjson.OPT_SORT_KEYS)
-    except TypeError:
-        text = repr(sorted(arguments)).encode(errors="replace")
-    return blake2b(text, digest_size=8).hexdigest()
-
-
 def _query(sought: Sought) -> Document:
     query: Document = {}
     if sought.job is not None:
@@ -263,9 +169,14 @@ def _query(sought: Sought) -> Document:
         query["$or"] = [{"startedAt": begun}, {"tickAt": begun}]
     elif begun:
         query["startedAt"] = begun
-        bounds = {"$gte": sought.since, "$lte": sought.until + LATEST_WRITTEN if sought.until else None}
-        query["_id"] = {op: ObjectId.from_datetime(at) for op, at in bounds.items() if at is not None}
+        query["_id"] = {op: _id_at(at, LATEST_WRITTEN if op == "$lte" else timedelta(0)) for op, at in begun.items()}
     return query
+
+
+def _id_at(at: datetime, later: timedelta) -> ObjectId:
+    """The first id of `later` after then; of what lies outside of the seconds that ids know, the nearest."""
+    first, last = IDS
+    return ObjectId.from_datetime(min(max(at, first), last - later) + later)
 
 
 def _last_of(pair: tuple[str, str], n: int) -> list[Document]:

@@ -60,9 +60,9 @@ class Pages:
 
     async def to_sync(self, only: Sequence[str] = ()) -> list[str]:
         """Ids of the pages that are active and switched on, sorted; `only` narrows them where it names any."""
-        wanted: Document = {"isActive": True, "isSync": True}
+        wanted: Document = {"isActive": True, "isSync": True, "pageId": {"$type": "string"}}
         if only:
-            wanted["pageId"] = {"$in": list(only)}
+            wanted["pageId"]["$in"] = list(only)
         found = self._collection.find(wanted, {"pageId": 1}).sort("pageId", ASCENDING)
         return [document["pageId"] async for document in found]
 

@@ -11,7 +11,7 @@ from pymongo import ASCENDING, IndexModel, UpdateOne
 
 from ..clients.mongo import Database, Document
 from ..rules.durations import Durations, bucket_of, durations
-from .job_runs import ENDED, Run
+from .run_document import ENDED, Run
 
 MINUTE_S = 60
 

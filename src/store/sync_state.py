@@ -53,7 +53,8 @@ class SyncStates:
     async def all_marks(self) -> dict[tuple[str, str], int]:
         """The same of every stream: (stream, page) -> second."""
         found = self._collection.find({}, {"stream": 1, "pageId": 1, "covered": {"$slice": -1}})
-        return {(each["stream"], each["pageId"]): each["covered"][-1][1] async for each in found if each["covered"]}
+        rows = [each async for each in found if each.get("covered")]
+        return {(each["stream"], each["pageId"]): each["covered"][-1][1] for each in rows}
 
 
 def _written(state: Coverage) -> Document:

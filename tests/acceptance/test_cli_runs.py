@@ -11,7 +11,8 @@ from pydantic import SecretStr
 from src.clients.mongo import open_database
 from src.engine.history import History
 from src.settings import MongoSettings
-from src.store.job_runs import JobRuns, Run
+from src.store.job_runs import JobRuns
+from src.store.run_document import Run
 from src.store.run_minutes import RunMinutes
 from tests.acceptance.processes import COMMAND, UNSCHEDULED, environment, run
 from tests.conftest import Servers

@@ -10,7 +10,8 @@ from pymongo.errors import AutoReconnect
 
 from src.deps import Deps
 from src.engine.history import History
-from src.store.job_runs import Run, Sought, digest
+from src.store.job_runs import Sought
+from src.store.run_document import Run, digest
 
 pytestmark = pytest.mark.anyio
 NOON = datetime(2026, 5, 14, 12, tzinfo=UTC)
@@ -165,6 +166,27 @@ async def test_the_latest_runs_are_found_by_what_is_asked_for(deps: Deps) -> Non
     assert await ids(since=start + timedelta(seconds=1), until=start + timedelta(seconds=3.5)) == [
         *("id-3", "id-2", "id-1")
     ]
+
+
+async def test_a_span_may_lie_anywhere(deps: Deps) -> None:
+    """Ids know the seconds of 1970 to 2106 only."""
+    now = datetime.now(UTC)
+    await write(deps, run(started_at=now.timestamp()))
+    early, late = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 12, 30, tzinfo=UTC)
+
+    async def count(since: datetime | None, until: datetime | None) -> int:
+        return len(await deps.job_runs.latest(Sought(since=since, until=until)))
+
+    assert [await count(*span) for span in ((early, late), (early, None), (None, late))] == [1, 1, 1]
+    assert [await count(*span) for span in ((late, None), (None, early), (early, early))] == [0, 0, 0]
+
+
+async def test_a_run_that_cannot_be_written_costs_no_other(deps: Deps) -> None:
+    """Whoever enqueues gives the id and the time."""
+    await write(deps, run(0), run(1, enqueued_at=1e300), run(2, job_id="\ud800"), run(3))
+    assert [each.job_id for each in await deps.job_runs.latest(Sought(job="chore"))] == ["id-3", "id-0"]
+    (found,) = await deps.run_minutes.summaries(NOON)
+    assert found.ends == {"done": 4}
 
 
 async def test_what_a_night_missed_is_found_in_that_night(deps: Deps) -> None:

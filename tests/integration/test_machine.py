@@ -26,8 +26,8 @@ from src.monitoring.machine.workers import UNSURE
 from src.monitoring.present import take_over, worker_check_in, worker_check_out
 from src.rules.machine import MOST_NOTICES, STALE_S
 from src.settings import AlertSettings, MongoSettings, MonitorSettings, RedisSettings, load_settings
-from src.store.job_runs import Run
 from src.store.machine_state import Usual
+from src.store.run_document import Run
 from src.store.run_minutes import Minute
 from src.store.schedules import LastRun, Progress
 from tests.conftest import Servers
@@ -73,7 +73,7 @@ class Room:
             self.time[0] += 1.0
             error = "" if end == "done" else "Pancake is away"
             run = Run(job, job_id, "sync", "w", 1, self.time[0], self.time[0], 0.1, end, "", error, "", arguments)
-            documents.append(self.deps.job_runs.document(run, timedelta(days=3650)))
+            documents += self.deps.job_runs.documents([run], timedelta(days=3650))
         await self.deps.job_runs.add(documents)
 
     async def letter(self, job_id: str, **more: Any) -> None:

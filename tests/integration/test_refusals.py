@@ -16,7 +16,7 @@ from src.engine.history import History
 from src.errors import Permanent, Transient
 from src.settings import Settings
 from src.store.dead_letters import Wanted
-from src.store.job_runs import Run
+from src.store.run_document import Run
 from tests.harness.jobs import job as job_of
 from tests.harness.lanes import serving, until
 

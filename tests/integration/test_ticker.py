@@ -20,7 +20,7 @@ from src.rules.schedule import parse_schedule
 from src.scheduling.desk import Desk, run_now
 from src.scheduling.ticker import Ticker
 from src.settings import ScheduleSettings
-from src.store.job_runs import Run
+from src.store.run_document import Run
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(60)]
 NOON = datetime(2026, 5, 14, 12, tzinfo=UTC)

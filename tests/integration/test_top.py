@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from src.cli.top import Eyes
 from src.deps import Deps
 from src.settings import MongoSettings, RedisSettings, Settings
-from src.store.job_runs import Run
+from src.store.run_document import Run
 from tests.harness.jobs import job as job_of
 from tests.harness.lanes import Gate, serving
 
@@ -28,7 +28,7 @@ async def test_it_sees_what_runs_and_what_failed(settings: Settings) -> None:
     async with serving(settings, job_of(hold, "reports")) as house:
         now = datetime.now(UTC).timestamp()
         failed = Run("hold", "x", "reports", "w", 1, now, now, 0.1, "dead", "", "broken", "", {"page_id": "2"})
-        await house.deps.job_runs.add([house.deps.job_runs.document(failed, timedelta(days=1))])
+        await house.deps.job_runs.add(house.deps.job_runs.documents([failed], timedelta(days=1)))
         await house.deps.agents.check_in("worker@here:1", datetime.now(UTC), kind="worker")
         await house.enqueue("hold", page_id="1")
         await gate.has(1)

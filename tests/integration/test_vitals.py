@@ -34,8 +34,8 @@ from src.engine.queue import Queue
 from src.monitoring.gauges import MOST_PAGES, STALE_S, Gauges
 from src.monitoring.vitals import BEAT_S, Pulse, Vitals, vitals
 from src.settings import PancakeSettings, RedisSettings
-from src.store.job_runs import Run
 from src.store.pages import Pages
+from src.store.run_document import Run
 from src.store.webhook_endpoints import Endpoint
 from tests.harness.lanes import with_worker
 from tests.unit.test_deploy import documented
@@ -139,6 +139,21 @@ async def test_ready_says_which_part_is_not_well(deps: Deps) -> None:
     await away.redis.aclose(close_connection_pool=True)
 
 
+async def test_what_others_wrote_stops_no_worker(deps: Deps) -> None:
+    """A till's program that forgot its name, and documents that make no sense."""
+    await deps.database["agents"].insert_one({"name": "till-7", "status": "online"})
+    await deps.database["agents"].insert_one({"agentId": "till-8", "systemInfo": "x", "jobStatus": 5, "metrics": [1]})
+    await deps.database["pages"].insert_one({"isActive": True, "isSync": True})
+    assert [agent.agent_id for agent in await deps.agents.all()] == ["till-8"]
+    assert await deps.pages.to_sync() == []
+    async with watched(deps) as port:
+        assert (await asked(port, "/health/ready"))[0] == 200
+        assert families((await asked(port, "/metrics"))[1])["folkform_agents"]["agent", "missing"] == 1
+    await deps.database["sync_state"].insert_one({"_id": "x", "stream": "posts", "pageId": "1", "covered": [[1]]})
+    async with watched(deps) as port:
+        assert (await asked(port, "/health/ready"))[0] == 200
+
+
 async def test_full_slots_are_no_reason_to_claim(deps: Deps) -> None:
     slots = Slots()
     slots.last, slots.running = time.monotonic() - 100, slots.size
@@ -218,7 +233,8 @@ async def test_the_metrics_show_what_lies_in_the_servers(shop: Deps) -> None:
     assert found["folkform_lane_oldest_seconds"]["sync",] >= 0
     assert (found["folkform_lane_paused"]["reports",], found["folkform_lane_paused"]["sync",]) == (1, 0)
     assert found["folkform_pages"][()] == MOST_PAGES + 10
-    assert found["folkform_sync_pages_unread"]["customers",] == 1
+    unread = {"customers": 1, "conversations": MOST_PAGES + 10, "posts": MOST_PAGES + 10}
+    assert found["folkform_sync_pages_unread"] == {(stream,): count for stream, count in unread.items()}
     assert len(lags) == MOST_PAGES + 1
     assert 29 <= lags["0000", "customers"] < 60
     assert 899 <= lags["other", "customers"] < 930

@@ -17,7 +17,7 @@ from src.engine.causes import CAUSES, cause_of
 from src.engine.metrics import RunCounts, counter, histogram
 from src.errors import Malformed, PageUnavailable, Permanent, RateLimited, TokenRejected, Transient
 from src.meters import MOST, PANCAKE_CALLS, SECONDS, Meter, Times
-from src.store.job_runs import Run
+from src.store.run_document import Run
 
 
 def run(

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...rules.machine import FAILED, STALE_S, fails_still, failures_in_row
-from ...store.job_runs import RunEnd, digest
+from ...store.job_runs import RunEnd
+from ...store.run_document import digest
 from .troubles import Found, Told, Trouble
 from .view import View
 
