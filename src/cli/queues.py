@@ -1,17 +1,22 @@
 """`queues`, `jobs`, `enqueue`: what Redis alone knows, so that MongoDB may be away."""
 
+import asyncio
 import time
 from dataclasses import asdict
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ..catalog import CATALOG
 from ..clients import mongo
 from ..clients.mongo import open_database
-from ..engine.facts import JobInfo, QueueStats
+from ..engine.facts import JobInfo, QueueStats, Stopped
 from ..engine.listing import listed
+from ..engine.queue import Queue
 from ..errors import ServiceError
 from ..rules.times import in_short
+from ..scheduling.stopped import note_stopped
+from ..settings import Settings
 from ..store.dead_letters import DeadLetters
 from .edge import FAILED, AtRedis, arguments_of, checked, run_or_stop, stop
 from .shown import print_json, print_table
@@ -56,7 +61,7 @@ def _show_queues(ctx: typer.Context, as_json: Json = False) -> None:
         return
     numbers = (*COUNTS, "latency", "processed", "failed")
     heads = ("lane", *COUNTS, "paused", *numbers[len(COUNTS) :])
-    print_table(heads, [_row(lane, of_lane) for lane, of_lane in stats.items()], numbers=numbers)
+    print_table(heads, [_row(lane, of_lane) for lane, of_lane in stats.items()], numbers=numbers, spare=("processed",))
 
 
 @queues.command()
@@ -97,7 +102,7 @@ def _show_jobs(
         (job_id, info.job, info.lane, info.state, info.attempt, in_short(now - info.enqueued_at), info.error or "")
         for job_id, info in found
     ]
-    print_table(heads, rows, numbers=("attempt", "age"))
+    print_table(heads, rows, numbers=("attempt", "age"), spare=("attempt", "lane"))
 
 
 @jobs.command()
@@ -114,10 +119,32 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID", help="the job's id"
 def cancel(job_id: Annotated[str, typer.Argument(metavar="ID", help="the job's id")]) -> None:
     """Stop a job: one that waits is over at once, one that runs is ended by its worker within some seconds."""
     redis = AtRedis()
-    found = redis.ask(lambda: redis.queue.cancel(job_id))
-    if found == "unknown":
+    found, info = redis.ask(lambda: _cancelled(redis.queue, job_id))
+    if found.word == "unknown" and info is None:
         _not_found(job_id, redis)
-    print_json({"job_id": job_id, "was": "waiting" if found == "removed" else found})
+    if found.word == "unknown":
+        stop(f"job {job_id!r} has ended already: see `jobs show {job_id}`", FAILED)
+    if found.word == "removed":
+        _record(job_id, found, redis.settings)
+    print_json({"job_id": job_id, "was": "waiting" if found.word == "removed" else found.word})
+
+
+async def _cancelled(queue: Queue, job_id: str) -> tuple[Stopped, JobInfo | None]:
+    found = await queue.cancel(job_id)
+    return found, await queue.job(job_id) if found.word == "unknown" else None
+
+
+def _record(job_id: str, stopped: Stopped, settings: Settings) -> None:
+    """Redis has let it go already, so that MongoDB, where it is away, costs the note only."""
+
+    async def noted() -> None:
+        async with open_database(settings.mongo) as database:
+            await note_stopped(database, settings, job_id, stopped, CATALOG)
+
+    try:
+        asyncio.run(noted())
+    except (ServiceError, *mongo.FAILURES) as e:
+        typer.echo(f"it is stopped, but `runs` will not show that: MongoDB is away ({type(e).__name__})", err=True)
 
 
 def _row(lane: str, stats: QueueStats) -> list[object]:

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from .wire import deserialize
 
-State = Literal["pending", "scheduled", "retry", "active", "done", "dead"]
+State = Literal["pending", "scheduled", "retry", "active", "done", "dead", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,16 @@ class JobInfo:
     outcome: str | None = None
     error: str | None = None
     page_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """What became of a job that was to be stopped; of one that waited also what it was, for whoever records its end."""
+
+    word: Literal["removed", "running", "unknown"]
+    lane: str = ""
+    payload: bytes | str = b""
+    fence: int = 0
 
 
 def as_text(value: bytes | str) -> str:
@@ -107,7 +117,7 @@ def _ended(job: dict[str, Any]) -> JobInfo:
         return JobInfo("done", "?", "", 1, 0.0, error="its result is in a format we do not know")
     is_done = bool(job["s"])
     return JobInfo(
-        "done" if is_done else "dead",
+        "done" if is_done else "cancelled" if job.get("x") else "dead",
         str(job["f"]),
         str(job.get("q", "")),
         int(job["t"]),

@@ -21,7 +21,7 @@ from ..rules.lanes import LANES
 from ..tracing import UNDECIDED, new_traceparent
 from . import keys
 from .declaration import Declaration
-from .facts import JobInfo, QueueStats, as_text, info_of, stats_of
+from .facts import JobInfo, QueueStats, Stopped, as_text, info_of, stats_of
 from .scripts import Scripts
 from .trace import to_send
 from .wire import write_job
@@ -251,13 +251,17 @@ class Queue:
         """Ids of the first jobs of a lane, in the order they will run; running ones stand at their lease's end."""
         return [as_text(job_id) for job_id in await self.redis.zrange(lane, 0, limit - 1)]
 
-    async def cancel(self, job_id: str) -> Literal["removed", "running", "unknown"]:
+    async def cancel(self, job_id: str) -> Stopped:
         """Stop a job: one that waits is over at once, one that runs is ended by its worker within some seconds.
 
         Nothing of it is replayed. Safe to repeat. Raises Transient when Redis does not take it.
         """
-        found = await self._patiently("cancel", [job_id, *await self.lanes()])
-        return cast(Literal["removed", "running", "unknown"], as_text(found))
+        word, *rest = await self._patiently("cancel", [job_id, *await self.lanes()])
+        found = cast(Literal["removed", "running", "unknown"], as_text(word))
+        if not rest:
+            return Stopped(found)
+        lane, payload, fence = rest
+        return Stopped(found, as_text(lane), payload, int(fence))
 
     async def known_lane(self, lane: str) -> str:
         """`lane`. Raises Misuse, with the lanes there are, where it is none."""

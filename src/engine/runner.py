@@ -56,7 +56,16 @@ class Runner:
             envelope = _nameless(now_ms)
         job, call = self._jobs.get(envelope.name), self._call(claimed, envelope)
         end = End("cancelled", error="it was stopped while it ran")
-        logger.warning("job stopped", job=envelope.name, job_id=claimed.job_id, lane=claimed.lane)
+        page = {"page_id": envelope.kwargs["page_id"]} if "page_id" in envelope.kwargs else {}
+        logger.warning(
+            "job stopped",
+            job=envelope.name,
+            job_id=claimed.job_id,
+            lane=claimed.lane,
+            attempt=call.attempt,
+            duration_ms=int(ran_s * 1000),
+            **page,
+        )
         days = job.declaration.history_days if job else None
         self._deps.record(run_of(envelope.name, call, end, time.time() - ran_s, ran_s, envelope.kwargs, days))
         return self._finish(claimed, envelope, job.declaration if job else None, end, now_ms - int(ran_s * 1000))
@@ -140,6 +149,7 @@ class Runner:
                 error=end.error,
                 started_ms=started_ms,
                 finished_ms=time.time_ns() // 1_000_000,
+                is_cancelled=end.kind == "cancelled",
             ).decode()
         return ended(claimed, result, self._keep_s, envelope.unique, is_failed=end.kind == "dead")
 

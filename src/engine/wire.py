@@ -103,11 +103,20 @@ def read_job(data: bytes | str) -> Envelope:
 
 
 def write_result(
-    job: Envelope, job_id: str, lane: str, *, attempt: int, outcome: str, error: str, started_ms: int, finished_ms: int
+    job: Envelope,
+    job_id: str,
+    lane: str,
+    *,
+    attempt: int,
+    outcome: str,
+    error: str,
+    started_ms: int,
+    finished_ms: int,
+    is_cancelled: bool = False,
 ) -> bytes:
     """How a job ended, as `arq.jobs.Job` reads it; with an `error`, its `result()` raises JobError."""
     result: object = {"__error__": [error]} if error else outcome
-    times = {"et": job.enqueued_ms, "st": started_ms, "ft": finished_ms}
+    times = {"et": job.enqueued_ms, "st": started_ms, "ft": finished_ms, **({"x": True} if is_cancelled else {})}
     call = {"v": VERSION, "t": attempt, "f": job.name, "a": job.args, "k": job.kwargs, "q": lane, "id": job_id}
     try:
         return orjson.dumps({**call, **times, "s": not error, "r": result})

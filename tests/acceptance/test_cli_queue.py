@@ -3,12 +3,16 @@
 import asyncio
 import json
 import subprocess
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from src.catalog import CATALOG
 from src.deps import Deps
+from src.engine.queue import Queue
 from src.enqueue import JobQueue
+from src.store.schedules import LastRun, Progress
 from tests.acceptance.processes import COMMAND, environment, run
 from tests.conftest import Servers
 
@@ -298,3 +302,32 @@ async def test_a_server_that_is_away_is_named(env: dict[str, str], arguments: li
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+async def test_a_tick_that_is_cancelled_while_it_waits_leaves_its_trace(deps: Deps, env: dict[str, str]) -> None:
+    """In the history and at its schedule, which would go on showing the run before it; without MongoDB that is said."""
+    tick = datetime(2026, 5, 14, 2, tzinfo=UTC)
+    queue = Queue(deps.redis, CATALOG)
+    ticks = [
+        queue.prepare(
+            "sync_pages", {}, job_id=f"nightly:{n}", unique_key=str(n), tick=("nightly", tick.timestamp() + n)
+        )
+        for n in range(2)
+    ]
+    first, second = await queue.put(ticks)
+    await deps.schedules.note("nightly", Progress(tick=tick), make=True)
+    await deps.schedules.ran("nightly", LastRun("done", tick, 5.0, ""), 1)
+
+    assert await lines(env, "jobs", "cancel", first) == [{"job_id": first, "was": "waiting"}]
+    (ran,) = await lines(env, "runs", "--schedule", "nightly", "--json")
+    assert (ran["job_id"], ran["end"], ran["job"]) == (first, "cancelled", "sync_pages")
+    assert ran["tick_at"] == tick.isoformat()
+    last = (await deps.schedules.all())["nightly"].last_run
+    assert last is not None
+    assert (last.end, last.error) == ("cancelled", "it was stopped while it waited")
+
+    away = await call(env, "jobs", "cancel", second, **NO_MONGODB)
+    assert away.returncode == 0
+    assert json.loads(away.stdout) == {"job_id": second, "was": "waiting"}
+    assert "MongoDB is away" in away.stderr
+    assert not await deps.redis.exists("arq:job:" + second)

@@ -59,7 +59,7 @@ class House:
 
     async def _ended(self, job_id: str) -> JobInfo | None:
         info = await self.queue.job(job_id)
-        return info if info and info.state in ("done", "dead") else None
+        return info if info and info.state in ("done", "dead", "cancelled") else None
 
     async def letter(self, job_id: str) -> dict[str, Any]:
         """The dead letter of a job."""

@@ -47,11 +47,11 @@ async def test_a_job_that_runs_is_stopped_by_its_worker_and_is_over(settings: Se
     async with serving(settings, job, history=True, keep_result_seconds=60) as house:
         job_id = await house.enqueue("hold", name="x")
         await is_running(house)
-        assert await house.queue.cancel(job_id) == "running"
+        assert (await house.queue.cancel(job_id)).word == "running"
         assert await stop_marked(house) == [job_id]
         info = await house.ended(job_id)
-        assert (info.state, info.error) == ("dead", "it was stopped while it ran")
-        assert await house.queue.cancel(job_id) == "unknown"
+        assert (info.state, info.error) == ("cancelled", "it was stopped while it ran")
+        assert (await house.queue.cancel(job_id)).word == "unknown"
         assert await stop_marked(house) == []
         again = await house.enqueue("hold", name="x")
         assert again != job_id
@@ -72,7 +72,7 @@ async def test_a_job_that_waits_is_over_at_once(settings: Settings) -> None:
         await is_running(house)
         behind, last = await house.put("chore", {}, group="g"), await house.put("chore", {}, group="g")
         later = await house.put("chore", {}, delay_s=60)
-        assert [await house.queue.cancel(job_id) for job_id in (behind, later)] == ["removed", "removed"]
+        assert [(await house.queue.cancel(job_id)).word for job_id in (behind, later)] == ["removed", "removed"]
         assert await house.queue.jobs([behind, later]) == [None, None]
         await house.queue.cancel(first)
         await stop_marked(house)
@@ -85,8 +85,8 @@ async def test_nothing_is_stopped_twice_or_by_mistake(settings: Settings) -> Non
     async with serving(settings, job_of(chore, "reports"), keep_result_seconds=60) as house:
         done = await house.enqueue("chore")
         await house.ended(done)
-        assert await house.queue.cancel(done) == "unknown"
-        assert await house.queue.cancel("nobody") == "unknown"
+        assert (await house.queue.cancel(done)).word == "unknown"
+        assert (await house.queue.cancel("nobody")).word == "unknown"
         house.lanes.slots.stop(["nobody", done])
         assert (await house.ended(done)).outcome == "done"
 

@@ -81,7 +81,7 @@ def test_arq_reads_the_jobs_we_write(name: str, arguments: dict[str, Any], at: i
 def test_arq_reads_the_results_we_write(job: dict[str, Any], attempt: int, outcome: str, error: str, at: int) -> None:
     """`arq.jobs.Job.result()` gives the outcome, or raises what went wrong."""
     envelope = read_job(serialize(job))
-    times = {"attempt": attempt, "started_ms": at, "finished_ms": at + 5}
+    times: dict[str, Any] = {"attempt": attempt, "started_ms": at, "finished_ms": at + 5}
     done = write_result(envelope, "id-1", "sync", outcome=outcome, error="", **times)
     read = deserialize_result(done, deserializer=deserialize)
     assert (read.success, read.result, read.job_try, read.queue_name) == (True, outcome, attempt, "sync")

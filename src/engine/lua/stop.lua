@@ -1,5 +1,6 @@
 -- Stop a job that waits or runs in one of `lanes`. One that waits is over at once; one that runs is marked, and the worker
--- that holds it ends it. Returns the lane it was taken from ('' where it runs), or nil where there is no such job.
+-- that holds it ends it. Returns the lane it was taken from ('' where it runs) and its content, or nil where there is no
+-- such job.
 local function stop(id, lanes, now)
   local payload = redis.call('GET', JOB .. id)
   if not payload then
@@ -8,7 +9,7 @@ local function stop(id, lanes, now)
   for _, lane in ipairs(lanes) do
     if redis.call('HEXISTS', RUNNING .. lane, id) == 1 then
       redis.call('ZADD', CANCEL, now, id)
-      return ''
+      return '', payload
     end
   end
   local is_read, job = pcall(cjson.decode, payload)
@@ -20,7 +21,7 @@ local function stop(id, lanes, now)
       if waits_in then
         redis.call('PUBLISH', WAKE, waits_in)
       end
-      return lane
+      return lane, payload
     end
   end
   return nil
