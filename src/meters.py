@@ -11,7 +11,10 @@ from .rules.recipients import CHANNELS
 
 MOST = 300  # combinations of labels of one meter; what comes after them is counted as `other`
 OTHER = "other"
-SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0)  # upper bounds of the buckets
+SECONDS = (  # upper bounds of the buckets: calls take milliseconds, passes minutes, and what is late may wait for hours
+    *(0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
+    *(1.0, 5.0, 15.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 14_400.0),
+)
 
 
 class Meter:

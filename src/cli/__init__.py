@@ -3,6 +3,10 @@
 Exit codes: 0 done, 1 what was asked for failed or a server is away, 2 a wrong call, with nothing done.
 """
 
+import errno
+import os
+import sys
+
 import typer
 
 from ..runtime import prepare_process
@@ -38,4 +42,11 @@ app.command()(work.doctor)
 def main() -> None:
     """Entry point of the console script."""
     prepare_process()
-    app()
+    try:
+        app()
+        sys.stdout.flush()
+    except OSError as e:
+        if e.errno != errno.ENOSPC:
+            raise
+        sys.stderr.write("the output could not be written: no space is left there\n")
+        os._exit(1)  # what is in the buffer would be tried, and fail, once more

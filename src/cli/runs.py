@@ -1,24 +1,29 @@
 """`runs`: what ran, how it ended, how long it waited and took; and what did not run, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
 
+from ..catalog import CATALOG
 from ..clients.mongo import Database
 from ..errors import Misuse
 from ..rules.times import in_short
+from ..scheduling.book import book_of
 from ..settings import Settings
 from ..store.job_runs import JobRuns, PastRun, Sought
 from ..store.run_document import FAILED as FAILED_ENDS
 from ..store.run_minutes import RunMinutes, Summary
+from ..store.schedules import Schedules
 from .edge import checked, moment, settings_or_stop, with_database
 from .shown import print_json, print_table
 
 DAY = timedelta(days=1)
+USUAL = 50
 MUCH_MS = 1_000.0  # shown in words from here on
 LATE_S = 5.0  # a run that began so long after its tick says so
 HEADS = ("started", "job", "end", "waited", "took", "attempt", "lane", "worker", "what")
@@ -35,7 +40,9 @@ def runs(
         str | None, typer.Option(help="started then or later: 2026-05-14T02:00, 2026-05-14, or 2h")
     ] = None,
     until: Annotated[str | None, typer.Option(help="started then or before")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100_000, help="how many at most, the latest")] = 50,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=100_000, help=f"how many at most, the latest; {USUAL} without it")
+    ] = None,
     summary: Annotated[
         bool, typer.Option("--summary", help="per job: counts and durations; of a day without --since")
     ] = False,
@@ -45,23 +52,22 @@ def runs(
     settings = settings_or_stop()
     begun, ended = checked(lambda: _span(since, until, settings))
     if summary:
-        checked(lambda: _is_of_jobs(schedule, failed))
+        checked(lambda: _is_of_jobs(schedule, failed, limit))
         _show_summary(settings, job, begun, ended, as_json)
         return
     sought = Sought(job, schedule, FAILED_ENDS if failed else (), begun, ended)
 
-    async def ask(database: Database) -> tuple[list[PastRun], bool]:
-        runs = JobRuns(database)
-        found = await runs.latest(sought, limit)
-        return found, bool(found or await runs.latest(Sought(), 1))
+    async def ask(database: Database) -> tuple[list[PastRun], str]:
+        found = await JobRuns(database).latest(sought, limit or USUAL)
+        return found, "" if found else await _why_none(database, settings, job, schedule)
 
-    found, is_any = with_database(ask, settings)
+    found, why = with_database(ask, settings)
     if as_json:
         for run in found:
             print_json(_report(run))
         return
     if not found:
-        typer.echo(NO_MATCH if is_any else NOTHING, err=True)
+        typer.echo(why, err=True)
         return
     zone = settings.service.zone
     print_table(
@@ -75,17 +81,18 @@ def runs(
 def _show_summary(
     settings: Settings, job: str | None, since: datetime | None, until: datetime | None, as_json: bool
 ) -> None:
-    async def ask(database: Database) -> list[tuple[Summary, int]]:
+    async def ask(database: Database) -> tuple[list[tuple[Summary, int]], str]:
         minutes = RunMinutes(database, timedelta(days=settings.worker.rollup_days))
         found = await minutes.summaries(since or datetime.now(UTC) - DAY, until, job)
-        return [(each, await JobRuns(database).failures_in_row(each.job)) for each in found]
+        why = "" if found else await _why_none(database, settings, job, None)
+        return [(each, await JobRuns(database).failures_in_row(each.job)) for each in found], why
 
-    found = with_database(ask, settings)
+    found, why = with_database(ask, settings)
     if as_json:
         for each, in_row in found:
             print_json(_summary_report(each, in_row))
     elif not found:
-        typer.echo(NOTHING, err=True)
+        typer.echo(why, err=True)
     else:
         print_table(
             SUMMARY,
@@ -95,6 +102,23 @@ def _show_summary(
         )
 
 
+async def _why_none(database: Database, settings: Settings, job: str | None, schedule: str | None) -> str:
+    """What a person is told who found nothing: a name that is misspelt looks like a job that never ran."""
+    if job is not None and job not in CATALOG:
+        return _no_such("job", job, CATALOG)
+    if schedule is not None:
+        book = book_of(settings, await Schedules(database).all(), CATALOG)
+        if schedule not in book.plans:
+            return _no_such("schedule", schedule, book.plans)
+    return NO_MATCH if await JobRuns(database).latest(Sought(), 1) else NOTHING
+
+
+def _no_such(kind: str, name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, n=3)
+    meant = f"; did you mean {' or '.join(near)}?" if near else f"; there are {', '.join(sorted(known))}"
+    return f"no run fits, and there is no {kind} {name!r}{meant}"
+
+
 def _span(since: str | None, until: str | None, settings: Settings) -> tuple[datetime | None, datetime | None]:
     begun, ended = moment("--since", since, settings), moment("--until", until, settings)
     if begun and ended and begun > ended:
@@ -102,8 +126,8 @@ def _span(since: str | None, until: str | None, settings: Settings) -> tuple[dat
     return begun, ended
 
 
-def _is_of_jobs(schedule: str | None, failed: bool) -> None:
-    if schedule or failed:
+def _is_of_jobs(schedule: str | None, failed: bool, limit: int | None) -> None:
+    if schedule or failed or limit:
         raise Misuse("--summary is of jobs: --job, --since and --until narrow it")
 
 

@@ -64,7 +64,8 @@ async def run_job(
         call = replace(call, traceparent=inside)
     token, call_token = tracing.current.set(tracing.decided(inside)), current_call.set(call)
     with logger.contextualize(**_fields(declaration.name, call, arguments, span)):
-        logger.debug("job started")
+        # a line more for each of thousands would hide the rest; what a schedule starts is asked for by its beginning
+        logger.log("INFO" if call.schedule else "DEBUG", "job started")
         try:
             outcome = await _called(job, deps, arguments)
         except Snooze as e:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -82,9 +84,40 @@ def test_a_newcomer_finds_why_the_backfill_was_late(env: dict[str, str]) -> None
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--since", "yesterday"), ("--since", "1h", "--until", "2h"), ("--summary", "--failed")]
+    "arguments",
+    [
+        ("--since", "yesterday"),
+        ("--since", "1h", "--until", "2h"),
+        ("--summary", "--failed"),
+        ("--summary", "--limit", "3"),
+    ],
 )
 def test_a_wrong_call_is_refused_in_a_line(env: dict[str, str], arguments: tuple[str, ...]) -> None:
     """Before anything is opened."""
     done = run([*COMMAND, "runs", *arguments], env)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--job", "sync_page_custmers"), "there is no job 'sync_page_custmers'; did you mean sync_page_customers"),
+        (("--summary", "--job", "x"), "there is no job 'x'; there are "),
+        (("--schedule", "sync_custmers_backfill"), "no schedule 'sync_custmers_backfill'; did you mean sync_customers"),
+        (("--job", "sync_pages"), "no run fits; "),
+        (("--since", "9999-12-31", "--until", "9999-12-31"), "no run fits; "),
+    ],
+)
+def test_who_finds_nothing_is_told_why(env: dict[str, str], arguments: tuple[str, ...], said: str) -> None:
+    """A name that is misspelt looks like a job that never ran."""
+    seed(env)
+    done = run([*COMMAND, "runs", *arguments], env)
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (0, "", 1)
+    assert said in done.stderr
+
+
+def test_a_full_disk_is_told_in_a_line(env: dict[str, str]) -> None:
+    seed(env)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([*COMMAND, "runs"], env=env, stdout=full, stderr=subprocess.PIPE, text=True, check=False)  # noqa: S603
+    assert (done.returncode, done.stderr) == (1, "the output could not be written: no space is left there\n")

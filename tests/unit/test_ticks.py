@@ -126,6 +126,7 @@ def test_daily_ones_are_made_up_where_nothing_is_said(text: str, usual: str) -> 
     assert usual_catch_up(schedule(text), NOON) == usual
 
 
+@hypothesis(deadline=None)
 @given(st.sampled_from([*TEXTS, "0 0 1 1 *", "0 0 29 2 *"]), st.integers(0, 2_000 * 86_400))
 def test_the_latest_tick_is_the_one_after_which_now_comes_before_the_next(text: str, seconds: int) -> None:
     """All workers of a new shop find the same one."""
