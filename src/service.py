@@ -70,7 +70,9 @@ class Service:
         service, worker = self._settings.service, self._settings.worker
         fields = {"service": service.service_name_worker, "environment": service.environment}
         us = {**fields, "worker": self._token.rpartition(":")[0]}
-        configure_logging(service.log_level, service.log_format, directory=service.log_dir, fields=us)
+        configure_logging(
+            service.log_level, service.log_format, directory=service.log_dir, fields=us, zone=service.zone
+        )
         logger.info("initializing worker", **fields)
         await self._stack.enter_async_context(traced(self._settings, service.service_name_worker))
         deps = await self._stack.enter_async_context(open_deps(self._settings))

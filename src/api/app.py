@@ -87,7 +87,9 @@ def _own_settings() -> Settings:
     settings = load_settings()
     service = settings.service
     fields = {"service": f"{service.service_name_worker}-api", "environment": service.environment}
-    configure_logging(service.log_level, service.log_format, directory=service.log_dir, name="api", fields=fields)
+    configure_logging(
+        service.log_level, service.log_format, directory=service.log_dir, name="api", fields=fields, zone=service.zone
+    )
     for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = name != "uvicorn.access"

@@ -130,7 +130,7 @@ def drop(
 
 def _settings() -> Settings:
     settings = settings_or_stop()
-    configure_logging("ERROR", settings.service.log_format)
+    configure_logging("ERROR", settings.service.log_format, zone=settings.service.zone)
     return settings
 
 

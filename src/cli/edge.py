@@ -84,7 +84,7 @@ class AtRedis:
 
     def __init__(self) -> None:
         self.settings = settings_or_stop()
-        configure_logging("ERROR", self.settings.service.log_format)
+        configure_logging("ERROR", self.settings.service.log_format, zone=self.settings.service.zone)
         self.queue = JobQueue(redis.connect(self.settings.redis, Redis))
 
     def ask(self, question: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -131,7 +131,7 @@ def with_deps(
 ) -> T:
     """Run `work` with everything open; Ctrl-C lets a pass save how far it came. Our errors become one line."""
     settings = settings_or_stop()
-    configure_logging(level, settings.service.log_format)
+    configure_logging(level, settings.service.log_format, zone=settings.service.zone)
 
     async def opened() -> T:
         async with traced(settings, COMMAND), open_deps(settings) as deps:

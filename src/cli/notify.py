@@ -96,7 +96,7 @@ def _with_channels(
     settings = settings_or_stop()
     if needs_database(settings):
         return with_deps(lambda deps: ask(deps.channels), level="WARNING")
-    configure_logging("WARNING", settings.service.log_format)
+    configure_logging("WARNING", settings.service.log_format, zone=settings.service.zone)
 
     async def opened() -> T:
         async with open_channels(settings.channels) as channels:

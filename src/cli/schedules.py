@@ -1,24 +1,28 @@
 """`schedules`: what runs when; added, changed, paused and started while the workers run."""
 
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import typer
 
 from ..catalog import CATALOG
+from ..clients.mongo import Database
 from ..deps import Deps
 from ..engine.queue import Queue
 from ..errors import Misuse
+from ..log import configure_logging
 from ..rules.schedule import Schedule, parse_schedule
-from ..scheduling.book import Book
 from ..scheduling.desk import Desk, run_now
 from ..scheduling.plan import Plan
 from ..settings import Settings
-from .edge import arguments_of, checked, settings_or_stop, with_deps
+from ..store.schedules import Schedules
+from .edge import FAILED, arguments_of, checked, settings_or_stop, stop, with_database, with_deps
 from .schedules_shown import HEADS, report, row, shown_instant
 from .shown import print_json, print_table
 
+T = TypeVar("T")
 MOST_TICKS = 1_000
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="the schedule's name, as `schedules list` shows it")]
@@ -59,15 +63,18 @@ def _show(ctx: typer.Context) -> None:
 def list_(as_json: Json = False) -> None:
     """Show every schedule: when it runs next, how its last run ended, and what did not run."""
 
-    async def ask(deps: Deps) -> tuple[Book, datetime, ZoneInfo]:
-        return await _desk(deps).book(), _now(deps), deps.settings.service.zone
-
-    book, now, zone = with_deps(ask, level="ERROR")
+    settings = settings_or_stop()
+    book, now, zone = _at_desk(Desk.book, settings), datetime.now(UTC), settings.service.zone
     if as_json:
         for plan in book.plans.values():
             print_json(report(plan, now, book.faults.get(plan.name)))
     else:
-        print_table(HEADS, [row(plan, now, zone) for plan in book.plans.values()], numbers=("skipped", "missed"))
+        print_table(
+            HEADS,
+            [row(plan, now, zone) for plan in book.plans.values()],
+            numbers=("skipped", "missed"),
+            spare=("rules", "last tick", "skipped", "missed"),
+        )
     for fault in book.faults.values():
         typer.echo(f"WRONG {fault}", err=True)
 
@@ -130,10 +137,7 @@ def resume(name: Name) -> None:
 def remove(name: Name) -> None:
     """Remove one that was added; undo what was changed of one of the settings."""
 
-    async def work(deps: Deps) -> None:
-        await _desk(deps).remove(name)
-
-    with_deps(work, level="ERROR")
+    _at_desk(lambda desk: desk.remove(name), settings_or_stop())
     print_json({"name": name, "removed": True})
 
 
@@ -142,7 +146,7 @@ def run(name: Name) -> None:
     """Start its job now, beside its ticks; prints the job's id as one JSON line."""
 
     async def work(deps: Deps) -> tuple[str, Plan]:
-        plan = await _desk(deps).plan(name)
+        plan = await Desk(deps.settings, deps.schedules, CATALOG, deps.now()).plan(name)
         return await run_now(Queue(deps.redis, CATALOG), plan), plan
 
     job_id, plan = with_deps(work, level="ERROR")
@@ -166,13 +170,14 @@ def next_(
         ticks = _ticks([("", schedule)], datetime.now(UTC), count)
     else:
 
-        async def ask(deps: Deps) -> tuple[list[tuple[str, Schedule]], datetime]:
-            desk = _desk(deps)
-            plans = (await desk.book()).plans.values() if name is None else [await desk.plan(name)]
-            return [(plan.name, plan.schedule) for plan in plans if plan.is_on and plan.schedule], _now(deps)
+        async def ask(desk: Desk) -> list[Plan]:
+            return [*(await desk.book()).plans.values()] if name is None else [await desk.plan(name)]
 
-        found, now = with_deps(ask, level="ERROR")
-        where, ticks = settings.service.zone, _ticks(found, now, count)
+        plans = _at_desk(ask, settings)
+        if name is not None and not plans[0].is_on:
+            stop(_why_never(plans[0]), FAILED)
+        found = [(plan.name, plan.schedule) for plan in plans if plan.is_on and plan.schedule]
+        where, ticks = settings.service.zone, _ticks(found, datetime.now(UTC), count)
     if as_json:
         for who, tick in ticks:
             print_json({"schedule": who or name, "tick": tick.isoformat(), "local": tick.astimezone(where).isoformat()})
@@ -195,13 +200,24 @@ def _ticks(of: list[tuple[str, Schedule]], now: datetime, count: int) -> list[tu
 def _expression(text: str | None, zone: str | None, settings: Settings) -> tuple[Schedule, ZoneInfo] | None:
     """What `next` is to try, where it is no name. Raises Misuse on what is none and no expression."""
     if text is None or not (text.startswith("@") or " " in text):
+        if zone is not None:
+            raise Misuse("--zone is for an expression that is to be tried: a schedule has its own")
         return None
     try:
         where = ZoneInfo(zone) if zone else settings.service.zone
+    except (ValueError, KeyError, OSError) as e:  # OSError: a directory of zones, like Asia
+        raise Misuse(f"{zone!r} is no time zone: use a name like Asia/Ho_Chi_Minh") from e
+    try:
         schedule = parse_schedule(text, where)
-    except (ValueError, KeyError) as e:
-        raise Misuse(str(e).strip("'\"")) from e
+    except ValueError as e:
+        raise Misuse(str(e)) from e
     return (schedule, where) if schedule else None
+
+
+def _why_never(plan: Plan) -> str:
+    if not plan.is_enabled:
+        return f"{plan.name} is paused and has no next tick: `schedules resume {plan.name}` lets it fire again"
+    return f"{plan.name} is off in the settings: `schedules set {plan.name} --cron ...` says when it is to run"
 
 
 def _given(
@@ -236,17 +252,18 @@ def _refuse(line: str) -> None:
     raise Misuse(line)
 
 
-def _change(work: Any) -> None:
-    async def ask(deps: Deps) -> tuple[Plan, datetime]:
-        return await work(_desk(deps)), _now(deps)
-
-    plan, now = with_deps(ask, level="ERROR")
-    print_json(report(plan, now, None))
+def _change(work: Callable[[Desk], Coroutine[Any, Any, Plan]]) -> None:
+    plan = _at_desk(work, settings_or_stop())
+    print_json(report(plan, datetime.now(UTC), None))
 
 
-def _desk(deps: Deps) -> Desk:
-    return Desk(deps.settings, deps.schedules, CATALOG, deps.now())
+def _at_desk(work: Callable[[Desk], Coroutine[Any, Any, T]], settings: Settings) -> T:
+    """What is done with schedules alone is done in MongoDB, where workers find it: Redis may be away."""
+    configure_logging("ERROR", settings.service.log_format, zone=settings.service.zone)
 
+    async def opened(database: Database) -> T:
+        schedules = Schedules(database)
+        await schedules.ensure_indexes()  # two of one name, added before any worker ever ran
+        return await work(Desk(settings, schedules, CATALOG, datetime.now(UTC).timestamp()))
 
-def _now(deps: Deps) -> datetime:
-    return datetime.fromtimestamp(deps.now(), UTC)
+    return with_database(opened, settings)

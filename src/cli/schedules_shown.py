@@ -7,6 +7,8 @@ from zoneinfo import ZoneInfo
 from ..rules.times import in_short
 from ..scheduling.plan import Plan
 
+AT_ONCE_S = 5.0  # a tick of so long ago may have run, and nobody has noted it yet
+MOST_SHOWN = 60  # characters of the arguments
 HEADS = ("name", "schedule", "state", "next", "last tick", "last run", "skipped", "missed", "rules", "job")
 
 
@@ -24,11 +26,11 @@ def row(plan: Plan, now: datetime, zone: ZoneInfo) -> tuple[object, ...]:
         _state(plan),
         f"{following.astimezone(zone):%m-%d %H:%M:%S}" if following else "",
         f"{in_short((now - state.last_tick_at).total_seconds())} ago" if state.last_tick_at else "never",
-        _last_run(plan),
+        last_run(plan, now),
         state.skipped or "",
         state.missed or "",
         f"{plan.overlap}, catch up {plan.catch_up}" + (f", jitter {plan.jitter_s:g} s" if plan.jitter_s else ""),
-        " ".join([plan.job, *(f"{name}={value}" for name, value in plan.arguments.items())]),
+        _cut(" ".join([plan.job, *(f"{name}={value}" for name, value in plan.arguments.items())])),
     )
 
 
@@ -52,6 +54,7 @@ def report(plan: Plan, now: datetime, fault: str | None) -> dict[str, Any]:
         "next": following.isoformat() if following else None,
         "last_tick": state.last_tick_at.isoformat() if state.last_tick_at else None,
         "last_job_id": state.last_job_id or None,
+        "not_over_since": plan.open_tick.isoformat() if plan.open_tick else None,
         "last_run": None,
         "skipped": state.skipped,
         "missed": state.missed,
@@ -74,9 +77,17 @@ def _state(plan: Plan) -> str:
     return "on, changed" if plan.is_changed else "on" if plan.is_given else "on, added"
 
 
-def _last_run(plan: Plan) -> str:
+def last_run(plan: Plan, now: datetime) -> str:
+    """How its last run ended; of a tick whose job still waits or runs, since when that is so."""
+    open_s = (now - plan.open_tick).total_seconds() if plan.open_tick else 0.0
+    if open_s >= AT_ONCE_S:
+        return f"not over, {in_short(open_s)}"
     last = plan.state.last_run
     if last is None:
         return ""
     took = f"{last.duration_ms / 1000:.1f}s" if last.duration_ms < 60_000 else in_short(last.duration_ms / 1000)
     return f"{last.end}, {took}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else text[: MOST_SHOWN - 1] + "…"

@@ -51,7 +51,7 @@ def top(
     settings = settings_or_stop()
     # log lines would tear the picture; what is wrong stands in it
     with Path(os.devnull).open("w") as nowhere, suppress(KeyboardInterrupt):
-        configure_logging("ERROR", settings.service.log_format, stream=nowhere)
+        configure_logging("ERROR", settings.service.log_format, stream=nowhere, zone=settings.service.zone)
         asyncio.run(_once(settings) if once or not sys.stdout.isatty() else _live(settings, interval))
 
 

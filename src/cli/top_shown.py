@@ -14,6 +14,7 @@ from ..rules.times import in_short
 from ..scheduling.plan import Plan
 from ..store.agents import Agent
 from ..store.job_runs import PastRun
+from .schedules_shown import last_run
 from .shown import one_line
 
 FRAME_LINES = 15  # heads, gaps and the first line
@@ -177,13 +178,12 @@ def _schedules(now: Snapshot, zone: ZoneInfo, most: int) -> Table:
     table = _table(("next", "schedule", "in", "last run", "skipped", "missed"), ("in", "skipped", "missed"))
     for plan, tick in upcoming(now.plans, now.at)[:most]:
         late_s = (now.at - tick).total_seconds()
-        last = plan.state.last_run
         _add(
             table,
             f"{tick.astimezone(zone):%m-%d %H:%M:%S}",
             plan.name,
             f"LATE {in_short(late_s)}" if late_s > LATE_S else in_short(max(0.0, -late_s)),
-            f"{last.end}, {_span(last.duration_ms / 1000)}" if last else "",
+            last_run(plan, now.at),
             str(plan.state.skipped or ""),
             str(plan.state.missed or ""),
             style="red" if late_s > LATE_S else "",

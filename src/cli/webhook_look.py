@@ -115,7 +115,7 @@ def list_(
 def quiet_settings() -> Settings:
     """The settings, with nothing but errors in the log."""
     settings = settings_or_stop()
-    configure_logging("ERROR", settings.service.log_format)
+    configure_logging("ERROR", settings.service.log_format, zone=settings.service.zone)
     return settings
 
 

@@ -106,6 +106,6 @@ async def _recorded(deps: Deps) -> AsyncIterator[Deps]:
 def doctor() -> None:
     """Check settings and every outside system, and say what to do where something is wrong."""
     settings = settings_or_stop()
-    configure_logging("ERROR", settings.service.log_format)
+    configure_logging("ERROR", settings.service.log_format, zone=settings.service.zone)
     healthy = asyncio.run(examine(settings, typer.echo))
     raise typer.Exit(0 if healthy else FAILED)

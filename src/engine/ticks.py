@@ -26,12 +26,13 @@ class Decided:
 
     `old`: it was decided before. `skipped`: the run before it (`before`) goes on. `fired`: its job is stored; `became`
     says of the run before: "" it was over, `waits` the new one lines up behind it, `removed` it waited and was taken
-    out, `running` it runs and is being stopped.
+    out, `running` it runs and is being stopped. `job_id`: its job, or the one that waits or runs with its unique key.
     """
 
     word: Word
     before: str
     became: Before
+    job_id: str = ""
 
 
 class Ticks:
@@ -64,5 +65,5 @@ class Ticks:
         lanes = orjson.dumps([lane for lane in (declaration.lane, declaration.retry_lane) if lane])
         args = [name, int(tick * 1000), int(known * 1000), overlap, KEPT_MS, lanes, orjson.dumps(job.record)]
         async with in_time():
-            word, before, became = await self._scripts("tick", args)
-        return Decided(cast(Word, as_text(word)), as_text(before), cast(Before, as_text(became)))
+            word, before, became, *job_id = map(as_text, await self._scripts("tick", args))
+        return Decided(cast(Word, word), before, cast(Before, became), *job_id)

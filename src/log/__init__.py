@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -43,12 +44,15 @@ def configure_logging(
     name: str = "worker",
     stream: TextIO | None = None,
     fields: dict[str, str] | None = None,
+    zone: tzinfo | None = None,
 ) -> None:
     """Send everything to `stream` (standard error) as JSON lines, or as text on a terminal; safe to call again.
 
     With `directory`, JSON lines go to files there as well: `<name>.log`, and one for each `workflow` of the context.
-    `fields` stand in every JSON line. Call it when a process starts its work, not at import: arq's command line
-    installs its own handler after importing us, and would print each of its lines twice.
+    `fields` stand in every JSON line. Text lines tell the time in `zone`, or else as the machine does.
+
+    Call it when a process starts its work, not at import: arq's command line installs its own handler after importing
+    us, and would print each of its lines twice.
     """
     out = stream or sys.stderr
     is_terminal = out.isatty()
@@ -56,7 +60,7 @@ def configure_logging(
     is_text = style == "text"
     logger.remove()
     as_json = not is_text or directory is not None
-    logger.configure(patcher=Cleaner(fields or {}, as_json=as_json, as_text=is_text), extra={})
+    logger.configure(patcher=Cleaner(fields or {}, as_json=as_json, as_text=is_text, zone=zone), extra={})
     # diagnose=True would print local variables, tokens included, into every traceback
     options: dict[str, Any] = {"level": level, "diagnose": False, "backtrace": False}
     if is_text:

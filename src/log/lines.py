@@ -7,7 +7,7 @@ fails - has no secret either.
 import json
 import re
 import traceback
-from datetime import datetime
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -29,10 +29,11 @@ _PLAIN_VALUE = re.compile(r"[^\s\"'=\\]+")
 
 
 class Cleaner:
-    """Makes a record clean, and of it what the sinks write. `fields` stand in every JSON line."""
+    """Makes a record clean, and of it what the sinks write. `fields` stand in every JSON line; text is in `zone`."""
 
-    def __init__(self, fields: dict[str, str], *, as_json: bool, as_text: bool) -> None:
+    def __init__(self, fields: dict[str, str], *, as_json: bool, as_text: bool, zone: tzinfo | None = None) -> None:
         self._fields = dict(fields)
+        self._zone = zone
         self._as_json, self._as_text = as_json, as_text
 
     def __call__(self, record: "Record") -> None:
@@ -60,6 +61,7 @@ class Cleaner:
             made[_JSON] = _dump(line)
         if self._as_text:
             made[_SHOWN] = _shown(record["message"], extra, stack)
+            record["time"] = record["time"].astimezone(self._zone)
         record["extra"] = {**extra, **made}
 
 

@@ -38,7 +38,10 @@ class Notes:
         if not (run.schedule and run.fence):
             return
         started_at = datetime.fromtimestamp(run.started_at, UTC)
-        self._keep_last(run.schedule, LastRun(run.end, started_at, run.duration_s * 1000, run.error), run.fence)
+        tick_at = None if run.tick_at is None else datetime.fromtimestamp(run.tick_at, UTC)
+        self._keep_last(
+            run.schedule, LastRun(run.end, started_at, run.duration_s * 1000, run.error, tick_at), run.fence
+        )
 
     async def keep(self) -> None:
         """Write whatever there is, soon after it came."""

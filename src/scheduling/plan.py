@@ -50,6 +50,15 @@ class Plan:
         """Whether it fires."""
         return self.schedule is not None and self.is_enabled
 
+    @property
+    def open_tick(self) -> datetime | None:
+        """The tick it fired last, where nothing is known of a run of it: its job waits or runs, or was lost."""
+        name, _, at = self.state.last_job_id.rpartition(":")
+        if name != self.name or not at.isdigit():
+            return None  # another job stands for it
+        tick, ran = datetime.fromtimestamp(int(at), UTC), self.state.last_run
+        return None if ran is not None and (ran.tick_at or ran.started_at) >= tick else tick
+
     def next_after(self, instant: datetime) -> datetime | None:
         """Its next tick, where it fires."""
         return self.schedule.next_after(instant) if self.schedule is not None and self.is_enabled else None

@@ -49,5 +49,6 @@ async def note_stopped(
         history.add(run)
         await history.close()
     if envelope.schedule:
-        last = LastRun("cancelled", datetime.fromtimestamp(now, UTC), 0.0, WHY)
+        tick_at = None if run.tick_at is None else datetime.fromtimestamp(run.tick_at, UTC)
+        last = LastRun("cancelled", datetime.fromtimestamp(now, UTC), 0.0, WHY, tick_at)
         await Schedules(database).ran(envelope.schedule, last, stopped.fence)

@@ -250,7 +250,7 @@ class Ticker:
             )
             self._record(plan, "skipped", tick, f"{plan.name}:{int(tick.timestamp())}", text)
         else:
-            progress.job_id = f"{plan.name}:{int(tick.timestamp())}"
+            progress.job_id = decided.job_id
             logger.debug("tick fired", schedule=plan.name, job=plan.job, tick=tick.isoformat())
             if decided.became == "removed":
                 self._record(plan, "cancelled", None, decided.before, f"the tick of {tick.isoformat()} took its place")

@@ -30,12 +30,13 @@ FIELDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class LastRun:
-    """The last run that ended. `end` as in `job_runs`."""
+    """The last run that ended. `end` as in `job_runs`; `tick_at`: the tick it was of, if of one."""
 
     end: str
     started_at: datetime
     duration_ms: float
     error: str = ""
+    tick_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,7 @@ class Schedules:
         """
         older = {"name": name, "lastRun.fence": {"$not": {"$gte": fence}}}
         told = {"end": run.end, "startedAt": run.started_at, "durationMs": run.duration_ms, "error": run.error}
+        told["tickAt"] = run.tick_at
         await self._collection.update_one(older, {"$set": {"lastRun": {**told, "fence": fence}}})
 
 
@@ -176,9 +178,8 @@ def _last_run(last: Document) -> LastRun | None:
     started_at = _instant(last.get("startedAt"))
     if started_at is None:
         return None
-    return LastRun(
-        str(last.get("end") or "?"), started_at, float(last.get("durationMs") or 0), str(last.get("error") or "")
-    )
+    end, error = str(last.get("end") or "?"), str(last.get("error") or "")
+    return LastRun(end, started_at, float(last.get("durationMs") or 0), error, _instant(last.get("tickAt")))
 
 
 def _instant(value: object) -> datetime | None:

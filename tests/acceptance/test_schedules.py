@@ -145,3 +145,31 @@ def test_what_is_wrong_is_refused_in_a_line(shop: Shop, arguments: tuple[str, ..
     assert words in said
     assert len(said.splitlines()) == 1
     assert shop.database["schedules"].count_documents({}) == 0
+
+
+def test_schedules_are_changed_while_redis_is_away(shop: Shop) -> None:
+    """Workers find them in MongoDB; only to run one at once needs Redis."""
+    shop.env["REDIS_URL"] = "redis://127.0.0.1:1"
+    assert shop.command("add", "new", "--job", JOB, "--cron", "@hourly")["state"] == "on, added"
+    assert shop.command("set", "new", "--cron", "@daily")["schedule"] == "@daily"
+    assert shop.command("pause", "new")["state"] == "paused"
+    assert "new" in run([*COMMAND, "schedules"], shop.env).stdout
+    never = run([*COMMAND, "schedules", "next", "new"], shop.env)
+    assert (never.returncode, never.stdout) == (1, "")
+    assert "new is paused and has no next tick: `schedules resume new`" in never.stderr
+    assert shop.command("resume", "new")["enabled"] is True
+    assert run([*COMMAND, "schedules", "run", "new"], shop.env).returncode == 1
+    assert shop.command("remove", "new") == {"name": "new", "removed": True}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("next", "sync_pages", "--zone", "Asia/Tokyo"), "--zone is for an expression"),
+        (("next", "@daily", "--zone", "Mars/X"), "'Mars/X' is no time zone"),
+        (("next", "@daily", "--zone", "Asia"), "'Asia' is no time zone"),
+        (("next", "@dayly"), "'@dayly' is no schedule"),
+    ],
+)
+def test_what_cannot_be_tried_is_refused(shop: Shop, arguments: tuple[str, ...], words: str) -> None:
+    assert words in shop.refusal(*arguments)

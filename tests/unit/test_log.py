@@ -6,6 +6,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,17 @@ def test_braces_and_brackets_are_nothing_special(style: Any) -> None:
     assert "{oops} {0} <red>x</red> %s" in stream.getvalue()
     assert "from {outside} <b>" in stream.getvalue()
     assert len(stream.getvalue().splitlines()) == 2
+
+
+def test_text_tells_the_time_of_the_shop() -> None:
+    """As all commands do, whatever the machine's own zone is; JSON says its offset."""
+    stream = StringIO()
+    far = timezone(timedelta(hours=5, minutes=45))
+    configure_logging("INFO", "text", stream=stream, zone=far)
+    before = datetime.now(far)
+    logger.info("job done")
+    told = stream.getvalue().split()[0]
+    assert told in {f"{at:%H:%M:%S}" for at in (before, datetime.now(far))}
 
 
 def test_the_text_form_hides_secrets_too() -> None:

@@ -1,7 +1,7 @@
 -- A schedule's tick: decided once, whoever asks and however often. ARGV: name, tick (ms), the last one that is known to be
 -- decided (ms; what Redis itself remembers may be gone), what to do while the run before goes on (skip, queue,
 -- cancel_previous; drop for a tick that was missed and starts nothing), kept_ms, the lanes of its jobs as a JSON list, the job as a JSON list (see `put`).
--- Returns {word, the run before or '', what became of that}: `old`, decided before; `skipped`; `dropped`; `fired`, and then of the
+-- Returns {word, the run before or '', what became of that, and of one that fired the job that stands for it}: `old`, decided before; `skipped`; `dropped`; `fired`, and then of the
 -- run before '' where it was over, 'waits' where this one lines up behind it, 'removed' or 'running' where it is stopped.
 -- The decision and the job are one step, so nobody can hold a schedule and die, and a worker that slept through its tick
 -- finds it decided.
@@ -43,4 +43,4 @@ end
 local id = put(job)
 put_all()
 redis.call('HSET', key, 'job', id)
-return {'fired', before, became}
+return {'fired', before, became, id}
