@@ -32,6 +32,11 @@ async def examine(settings: Settings, say: Say) -> bool:
         await tried(say, "MongoDB", partial(servers.mongodb, settings)),
     ]
     if not all(answering):
+        say(
+            line(
+                "note", "workers, lanes, schedules, pages, webhooks, channels", "not looked at, that takes both servers"
+            )
+        )
         return False
     async with AsyncExitStack() as stack:
         try:
@@ -61,6 +66,12 @@ async def _shop(deps: Deps, say: Say) -> bool:
     for channel, is_well, sentence in await deps.channels.check():
         say(line("ok" if is_well else "WRONG", f"channel {channel}", sentence))
         checks.append(is_well)
+    nameless = {"agents": await deps.agents.nameless(), "pages": await deps.pages.nameless()}
+    for collection, count in nameless.items():
+        if count:
+            field = f"{collection.removesuffix('s')}Id"
+            said = f"{count} documents have no {field} and are left out: give them one, or delete them"
+            say(line("note", collection, said))
     if letters := await deps.dead_letters.count():
         say(f"note  {letters} dead letters wait to be read: `dead-letters list`")
     return all(checks)

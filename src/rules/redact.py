@@ -4,12 +4,15 @@ import re
 
 HIDDEN = "***"
 #: A text without any of these has no secret that is known by its look: most lines are let through by this alone.
-_SUSPECT = re.compile(r"[=:%/]|['\"],|whs|eyJ|EAA|xox|[Bb]earer|BEARER")
+_SUSPECT = re.compile(r"[=:%/]|['\"],|whs|eyJ|EAA|xox|[Bb]earer|BEARER|gh[a-z]_|github_|glpat|sk[-_]|-----B")
 _NAMES = (
-    r"((?:page_)?access_token|tokens?|secrets?(?:_key)?|pass(?:word|wd|phrase)|pwd|jwt|amz-signature"
-    r"|(?<![a-z])(?:otp|sig)|(?:api|private|access)[_-]?key|credentials?|cookie|authorization)"
+    r"((?:page_)?access_token|tokens?|secrets?(?:_key)?|pass(?:word|wd|[_-]?phrase)|pwd|jwt|signature|mnemonic"
+    r"|(?<![a-z])(?:otp|sig|session(?:[_-]?id)?)|(?:api|private|access)[_-]?key|credentials?|cookie|authorization)"
 )
-_NAME_CUES = ("token", "secret", "pass", "pwd", "jwt", "otp", "sig", "key", "credential", "cookie", "authorization")
+_NAME_CUES = (
+    *("token", "secret", "pass", "pwd", "jwt", "otp", "sig", "key", "credential", "cookie", "authorization"),
+    *("session", "mnemonic"),
+)
 _SCHEME = r"(?:bearer|basic|digest|token|bot)\s"
 
 # Repetitions before what a pattern looks for are bounded: else a long text costs the square of its length. Each stands
@@ -42,6 +45,8 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
         re.compile(_NAMES + r"(%22%3A(?:%20)?%22)(?:(?!%22)\S)+", re.IGNORECASE),
         rf"\1\2{HIDDEN}",
     ),
+    # in a query, and only there: Google's keys, and the codes that OAuth exchanges for tokens
+    (("key=", "code="), re.compile(r"([?&](?:key|code)=)[^\s&#\"'<>,;)}\]\\]+", re.IGNORECASE), rf"\1{HIDDEN}"),
     (("page_tokens=",), re.compile(r"(page_tokens=)\S+", re.IGNORECASE), rf"\1{HIDDEN}"),  # pageId=token,...
     # a header as it is sent; without `Authorization` before it only `Bearer` is no word of a sentence
     (
@@ -84,14 +89,26 @@ _PATTERNS: tuple[tuple[tuple[str, ...], re.Pattern[str], str], ...] = (
     ),
     (("xox",), re.compile(r"\b(xox[a-z]-)[A-Za-z0-9-]{10,}"), rf"\1{HIDDEN}"),
     (("eaa",), re.compile(r"\bEAA[A-Za-z0-9]{24,}"), HIDDEN),  # Facebook's, of pages and users
+    # tokens of GitHub, GitLab, Stripe and OpenAI
+    (
+        ("gh", "glpat-", "sk-", "sk_"),
+        re.compile(r"\b(gh[a-z]_|github_pat_|glpat-|sk[-_](?:live|test|proj)[-_])[A-Za-z0-9_-]{16,}"),
+        rf"\1{HIDDEN}",
+    ),
+    (
+        ("private key-----",),
+        re.compile(r"(-----BEGIN [A-Z ]{0,30}PRIVATE KEY-----)[^-]+", re.IGNORECASE),
+        rf"\1{HIDDEN}",
+    ),
     # the last part of the address Pancake posts its events to
     (("/hooks/pancake/",), re.compile(r"(/hooks/pancake/)[^\s/?#\"']+"), rf"\1{HIDDEN}"),
     # a JWT wherever it stands
     (("eyj",), re.compile(r"\beyJ[A-Za-z0-9_-]{8,2000}\.[A-Za-z0-9_-]+\.?[A-Za-z0-9_-]*"), HIDDEN),
 )
 _SECRET_NAME = re.compile(
-    r"(?:^|_)(?:tokens?|secrets?|pass(?:word|wd|phrase)|pwd|auth|authorization|cookies?|credentials?"
-    r"|(?:api|private|access|secret|signing)_?key|jwt|otp)s?(?:_|$)"
+    r"(?:^|_)(?:tokens?|secrets?|pass(?:word|wd|_?phrase)|pwd|auth|authorization|cookies?|credentials?"
+    r"|(?:api|private|access|secret|signing)_?key|jwt|otp|bearer|signature|mnemonic|seed_?phrase)s?(?:_|$)"
+    r"|(?:^|_)session(?:_?(?:id|key))?$"
 )
 _PASSES = 4  # what one pattern hides may complete another's secret; the second pass is nearly always the last
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[^A-Za-z0-9]+")

@@ -121,6 +121,10 @@ class Agents:
             query["isRemoved"] = {"$ne": True}
         return [_agent(document) async for document in self._collection.find(query).sort("agentId", ASCENDING)]
 
+    async def nameless(self) -> int:
+        """How many documents name no agent: a program of the shop wrote them, and nobody can tell of whom."""
+        return int(await self._collection.count_documents({"agentId": {"$not": {"$type": "string"}}}))
+
     async def forget(self, agent_ids: Sequence[str]) -> None:
         """They never were; one that checked in meanwhile stays."""
         await self._collection.delete_many({"agentId": {"$in": list(agent_ids)}, "status": "offline"})

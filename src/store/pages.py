@@ -66,6 +66,10 @@ class Pages:
         found = self._collection.find(wanted, {"pageId": 1}).sort("pageId", ASCENDING)
         return [document["pageId"] async for document in found]
 
+    async def nameless(self) -> int:
+        """How many documents name no page; they are synced nowhere."""
+        return int(await self._collection.count_documents({"pageId": {"$not": {"$type": "string"}}}))
+
     async def is_empty(self) -> bool:
         """Whether no page was ever stored."""
         return await self._collection.find_one({}, {"_id": 1}) is None

@@ -39,9 +39,11 @@ def test_sync_brings_everything_and_says_so(servers: Servers, env: dict[str, str
         assert database["customers"].count_documents({}) == 700
         here = {"job": "sync_page_customers", "end": "done", "worker": {"$regex": ":here$"}}
         assert database["job_runs"].count_documents(here) == 4  # what runs here is in the history as well
+        database["agents"].insert_one({"name": "till-7", "status": "online"})
     doctor = run([*COMMAND, "doctor"], env)
     assert doctor.returncode == 0, doctor.stdout
     assert doctor.stdout.count("350 customers") == 2
+    assert "note  agents: 1 documents have no agentId" in doctor.stdout
     assert doctor.stdout.count("history complete") == 2
 
 

@@ -56,6 +56,8 @@ class Awkward:
         {"headers": {"Authorization": f"Bearer {SECRET}", "X-Api-Key": SECRET, "Set-Cookie": f"a={SECRET}"}},
         {"page": {"pageAccessToken": SECRET}},
         {"tokens": [SECRET, SECRET]},
+        {"mnemonic": SECRET, "seedPhrase": SECRET, "pass_phrase": SECRET},
+        {"session": SECRET, "session_id": SECRET, "x_signature": SECRET, "bearer": SECRET},
         {"secret": {"sealed": SECRET}},
         {"token": 12345678901234567890, "x": {"pwd": SECRET.encode()}},
         {b"token": SECRET.encode()},
