@@ -9,10 +9,11 @@ import typer
 from ..alerts import desk
 from ..deps import Deps
 from ..errors import Misuse
+from ..rules.alert_text import Line, sentence
 from ..rules.times import in_short, moment_of
 from ..settings import Settings
-from ..store.alerts import Alert
-from .edge import checked, settings_or_stop, with_deps
+from ..store.alerts import WAITING, Alert
+from .edge import WRONG_CALL, checked, settings_or_stop, stop, with_deps
 from .shown import print_json, print_table
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="the alert's id, as `alerts list` shows it")]
@@ -28,14 +29,19 @@ alerts = typer.Typer(no_args_is_help=True, help="Look at alerts, acknowledge the
 def list_(
     page: Annotated[str | None, typer.Option(help="only this page's")] = None,
     with_resolved: Annotated[bool, typer.Option("--all", help="also those that are over")] = False,
+    customers: Annotated[bool, typer.Option("--customers", help="only of customers who wait")] = False,
+    machine: Annotated[bool, typer.Option("--machine", help="only of jobs, lanes, workers, agents, data")] = False,
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 100,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON line each instead of a table")] = False,
 ) -> None:
     """Show what is wrong now, the newest first."""
+    if customers and machine:
+        stop("--customers and --machine leave nothing: name one of them", WRONG_CALL)
+    waiting = customers if customers or machine else None
 
     async def ask(deps: Deps) -> tuple[list[Alert], float]:
         is_open = None if with_resolved else True
-        return await deps.alerts.latest(is_open=is_open, page_id=page, most=limit), deps.now()
+        return await deps.alerts.latest(is_open=is_open, page_id=page, waiting=waiting, most=limit), deps.now()
 
     found, now = with_deps(ask, level="ERROR")
     if as_json:
@@ -89,8 +95,22 @@ def _row(alert: Alert, now: float) -> tuple[object, ...]:
         word = f"acknowledged by {alert.acked_by}" if alert.acked_by else "snoozed"
         state = f"{word} {in_short(alert.quiet_until - now)}"
     lasted = (alert.resolved_at or now) - alert.since
-    about = " ".join(str(value) for name, value in alert.facts.items() if name not in NOT_SHOWN and value)
-    return alert.alert_id, alert.kind, alert.severity, in_short(lasted), ", ".join(alert.steps), state, about
+    return (
+        alert.alert_id,
+        alert.kind,
+        alert.severity,
+        in_short(lasted),
+        ", ".join(alert.steps),
+        state,
+        _about(alert, lasted),
+    )
+
+
+def _about(alert: Alert, lasted_s: float) -> str:
+    """Of a customer what is known; of the rest what the notice said when it began."""
+    if alert.kind == WAITING:
+        return " ".join(str(value) for name, value in alert.facts.items() if name not in NOT_SHOWN and value)
+    return sentence(Line(alert.kind, alert.severity, False, lasted_s / 60, alert.facts), "en")
 
 
 def _report(alert: Alert) -> dict[str, Any]:

@@ -73,11 +73,10 @@ class Eyes:
             ("Redis", self._settings.redis.shown, self._ask_redis),
             ("MongoDB", self._settings.mongo.shown, self._ask_mongo),
         )
-        faults = [
-            f"{name} at {shown} does not answer ({why}): what follows lacks what it knows"
-            for name, shown, ask in asks
-            if (why := await _asked(ask, found))
-        ]
+        faults: dict[str, str] = {}
+        for name, shown, ask in asks:
+            if why := await _asked(ask, found):
+                faults[name] = f"{name} at {shown} does not answer ({why}): what follows lacks what it knows"
         return Snapshot(datetime.now(UTC), faults=faults, **found)  # type: ignore[arg-type]
 
     async def close(self) -> None:

@@ -34,7 +34,7 @@ class Running:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What is known at `at`. What could not be asked is empty, and `faults` say why."""
+    """What is known at `at`. What could not be asked is empty; `faults` say of each server that is away why."""
 
     at: datetime
     lanes: Mapping[str, QueueStats] = field(default_factory=dict)
@@ -42,7 +42,11 @@ class Snapshot:
     workers: Sequence[Agent] = ()
     failures: Sequence[PastRun] = ()
     plans: Sequence[Plan] = ()
-    faults: Sequence[str] = ()
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+    def told(self, server: str, count: int) -> str:
+        """A number this server knows."""
+        return "?" if server in self.faults else str(count)
 
 
 def frame(now: Snapshot, before: Snapshot | None, zone: ZoneInfo, height: int) -> RenderableType:
@@ -84,15 +88,15 @@ def _head(now: Snapshot, rates: Mapping[str, float], zone: ZoneInfo) -> Text:
     online = [agent for agent in now.workers if agent.is_online]
     words = [
         f"{now.at.astimezone(zone):%Y-%m-%d %H:%M:%S}",
-        f"{len(online)} worker{'' if len(online) == 1 else 's'}",
-        f"{len(now.running)} running",
-        f"{sum(lane.pending for lane in lanes)} waiting",
-        f"{sum(lane.dead for lane in lanes)} dead letters",
+        f"{now.told('MongoDB', len(online))} worker{'' if len(online) == 1 else 's'}",
+        f"{now.told('Redis', len(now.running))} running",
+        f"{now.told('Redis', sum(lane.pending for lane in lanes))} waiting",
+        f"{now.told('Redis', sum(lane.dead for lane in lanes))} dead letters",
     ]
     if rates:
         words.append(f"{sum(rates.values()):,.1f} jobs/s")
     head = Text("   ".join(words), style="bold")
-    for fault in now.faults:
+    for fault in now.faults.values():
         head.append(f"\n{one_line(fault)}", style="bold red")
     return head
 
@@ -154,7 +158,7 @@ def _running(now: Snapshot, most: int) -> Table:
             style="yellow" if seconds >= LONG_S else "",
         )
     if not now.running:
-        _add(table, "nothing", style="dim")
+        _add(table, "not known" if "Redis" in now.faults else "nothing", style="dim")
     return _with_rest(table, len(now.running) - most)
 
 

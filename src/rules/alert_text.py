@@ -186,6 +186,11 @@ def compose(lines: Sequence[Line], language: str, *, is_repeat: bool = False) ->
     return Text(f"{icon} {title}".strip(), "\n".join(body), severity, links)
 
 
+def sentence(line: Line, language: str) -> str:
+    """What one line is about, in a sentence."""
+    return _one(line, LANGUAGES.get(language, VI))[0]
+
+
 def span(minutes: float, language: str) -> str:
     """How long, in a person's words: `2 giờ 5 phút`."""
     return _span(minutes, LANGUAGES.get(language, VI))

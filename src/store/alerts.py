@@ -105,11 +105,20 @@ class Alerts:
         found = self._collection.find({"_id": {"$in": list(alert_ids)}})
         return {document["_id"]: _alert(document) async for document in found}
 
-    async def latest(self, *, is_open: bool | None = True, page_id: str | None = None, most: int = 100) -> list[Alert]:
-        """The newest first."""
+    async def latest(
+        self,
+        *,
+        is_open: bool | None = True,
+        page_id: str | None = None,
+        waiting: bool | None = None,
+        most: int = 100,
+    ) -> list[Alert]:
+        """The newest first; `waiting`: only of customers who wait, or only all others."""
         query: Document = {} if is_open is None else {"status": "open" if is_open else "resolved"}
         if page_id is not None:
             query["pageId"] = page_id
+        if waiting is not None:
+            query["kind"] = WAITING if waiting else {"$ne": WAITING}
         found = self._collection.find(query).sort("openedAt", DESCENDING).limit(most)
         return [_alert(document) async for document in found]
 

@@ -66,6 +66,10 @@ def test_an_agent_checks_in_is_seen_missed_and_removed(database: Database[dict[s
     assert heads.split()[:3] == ["agent", "kind", "state"]
     assert line.split()[:5] == ["till-7", "agent", "OFFLINE", "2h", "ago"]
     assert [alert["agent"] for alert in records("alerts", "list", "--json")] == ["till-7"]
+    (line,) = called("alerts", "list", "--machine").splitlines()[1:]
+    assert "Agent till-7 has been gone for 2 h 0 min" in line  # as it was told
+    assert len(called("alerts", "list", "--customers").splitlines()) == 1
+    assert "name one of them" in called("alerts", "list", "--customers", "--machine", code=2)
     assert records("agents", "check-in", "till-7")[0]["came_back"] is True
     assert records("agents", "remove", "till-7") == [{"agent": "till-7", "removed": True}]
     assert called("agents", "list", "--json") == ""

@@ -36,7 +36,7 @@ async def test_it_sees_what_runs_and_what_failed(settings: Settings) -> None:
         seen = await eyes.look()
         await eyes.close()
         gate.open()
-    assert seen.faults == []
+    assert seen.faults == {}
     assert (seen.lanes["reports"].active, seen.lanes["reports"].processed) == (1, 0)
     assert [(each.info.job, each.info.page_id) for each in seen.running] == [("hold", "1")]
     assert seen.running[0].worker == "test"
@@ -56,7 +56,8 @@ async def test_one_server_that_is_away_leaves_what_the_other_knows(settings: Set
     async with asyncio.timeout(20):
         seen = await eyes.look()
     await eyes.close()
-    (fault,) = seen.faults
+    ((server, fault),) = seen.faults.items()
+    assert server == away
     assert fault.startswith(away)
     assert bool(seen.lanes) == (away == "MongoDB")
     assert bool(seen.plans) == (away == "Redis")

@@ -79,7 +79,7 @@ class Awkward:
         {"x": f"token={SECRET}"}.values(),
         {"headers": [{"name": "Authorization", "value": SECRET}]},
     ],
-    ids=range(24),
+    ids=range(26),
 )
 def test_no_secret_is_left(value: object) -> None:
     """Under a name, in a text, in an object: however it is wrapped."""
