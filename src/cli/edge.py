@@ -59,6 +59,8 @@ def arguments_of(declaration: Declaration[Any], pairs: list[str]) -> dict[str, A
         name, equals, value = pair.partition("=")
         if not equals:
             raise Misuse(f"--arg {pair}: write name=value")
+        if name in arguments:
+            raise Misuse(f"--arg {name} stands there twice: which of them is meant?")
         parameter = declaration.signature.parameters.get(name)
         kind = parameter.annotation if parameter else str
         if (get_origin(kind) or kind) in (dict, list):

@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
+import orjson
+
 from ..engine.declaration import Declaration
 from ..engine.ticks import Overlap
 from ..errors import Misuse
@@ -19,6 +21,7 @@ Declared = Mapping[str, Declaration[Any]]
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 USUAL_MOST: Final = 100  # ticks that `all` makes up
 LONGEST_JITTER_S: Final = 86_400.0
+MOST_ARGUMENTS: Final = 32_000  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +135,10 @@ def _arguments(declaration: Declaration[Any], given: object) -> dict[str, Any]:
         return declaration.written(declaration.scheduled_arguments)
     if not isinstance(given, dict):
         raise Misuse("its arguments are to be name=value")
-    return declaration.written(given)
+    written = declaration.written(given)
+    if len(orjson.dumps(written, default=str)) > MOST_ARGUMENTS:
+        raise Misuse(f"its arguments are stored with each tick: {MOST_ARGUMENTS // 1000} kB at most, as JSON")
+    return written
 
 
 def _flag(value: object) -> bool:

@@ -136,8 +136,13 @@ def test_ticks_are_fired_once_by_workers_that_are_killed_and_stopped(shop: Shop,
         (("add", "new", "--job", JOB, "--cron", "0 0 30 2 *"), "is no schedule"),
         (("add", "new", "--job", "sync_page_posts", "--cron", "@hourly"), "page_id: "),
         (("add", "new", "--job", JOB), "--cron says when"),
+        (("add", "new", "--job", "sync_page_posts", "--arg", "page_id=1", "--arg", "page_id=2"), "stands there twice"),
+        (
+            ("add", "new", "--job", "sync_page_posts", "--cron", "@hourly", "--arg", "page_id=" + "1" * 40_000),
+            "32 kB at most",
+        ),
     ],
-    ids=["a day that never comes", "an argument lacks", "no time"],
+    ids=["a day that never comes", "an argument lacks", "no time", "twice", "too much"],
 )
 def test_what_is_wrong_is_refused_in_a_line(shop: Shop, arguments: tuple[str, ...], words: str) -> None:
     """Before anything is stored."""
