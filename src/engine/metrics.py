@@ -18,6 +18,7 @@ from ..meters import SECONDS, Meter, Times
 from ..store.run_document import Run
 
 NOT_RUN = ("skipped", "missed")  # ends of ticks that did not run: they took no time
+OVER = ("done", "dead")
 _BOUNDS = [*map(str, SECONDS), "+Inf"]
 
 SLOTS = Gauge("folkform_job_slots", "Jobs that may run at once.")
@@ -50,6 +51,8 @@ class RunCounts(Collector):
         self.is_on = True
         self._took = Times("folkform_job_duration_seconds", "How long runs took.", ("job", "lane", "end"))
         self._waited = Times("folkform_job_wait_seconds", "From enqueueing to the first run.", ("job", "lane"))
+        text = "From enqueueing to the end, all tries and what lay between them included."
+        self._latency = Times("folkform_job_latency_seconds", text, ("job", "lane"))
         self._not_run = Counts[tuple[str, ...]]()
 
     def count(self, run: Run, *, is_known: bool) -> None:
@@ -61,6 +64,8 @@ class RunCounts(Collector):
         self._took.add((job, run.lane, end), run.duration_s)
         if self.is_on and run.attempt == 1:
             self._waited.add((job, run.lane), run.waited_s)
+        if self.is_on and end in OVER:
+            self._latency.add((job, run.lane), run.started_at + run.duration_s - run.enqueued_at)
 
     def in_arq_words(self) -> str:
         """The counts as arq's Worker has them in its sign of life, which `arq --check` shows."""
@@ -80,6 +85,7 @@ class RunCounts(Collector):
         yield runs
         yield histogram(self._took)
         yield histogram(self._waited)
+        yield histogram(self._latency)
 
 
 class _Meters(Collector):

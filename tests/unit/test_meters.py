@@ -51,6 +51,8 @@ def test_runs_are_counted_by_how_they_ended_and_how_long_they_took() -> None:
     assert found["folkform_job_duration_seconds_sum", "done", "sync_pages", "sync"] == pytest.approx(0.6)
     assert found["folkform_job_duration_seconds_bucket", "retry", "sync_pages", "sync", "300.0"] == 0
     assert found["folkform_job_duration_seconds_count", "retry", "sync_pages", "sync"] == 1
+    assert found["folkform_job_latency_seconds_count", "sync_pages", "sync"] == 4  # three done, one dead
+    assert found["folkform_job_latency_seconds_sum", "sync_pages", "sync"] == pytest.approx(3 * 3.2 + 3.002)
     assert found["folkform_job_wait_seconds_count", "sync_pages", "sync"] == 4  # the second attempt waited by our will
 
 
