@@ -1,7 +1,6 @@
 """What is noted of a job that somebody stopped while it waited: no worker had it, so none tells of its end."""
 
 import time
-from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 from ..clients.mongo import Database
@@ -15,14 +14,15 @@ from ..settings import Settings
 from ..store.job_runs import JobRuns
 from ..store.run_minutes import RunMinutes
 from ..store.schedules import LastRun, Schedules
+from .plan import Declared
 
 WHY = "it was stopped while it waited"
 
 
 async def note_stopped(
-    database: Database, settings: Settings, job_id: str, stopped: Stopped, known: Collection[str]
+    database: Database, settings: Settings, job_id: str, stopped: Stopped, declared: Declared
 ) -> None:
-    """Write it into the history, and to the schedule whose tick it was. `known`: the names of our jobs.
+    """Write it into the history, and to the schedule whose tick it was. `declared`: our jobs.
 
     Raises what MongoDB does. A job that nobody can read leaves nothing to be told.
     """
@@ -42,10 +42,13 @@ async def note_stopped(
         envelope.tick_at,
         stopped.fence,
     )
-    run = run_of(envelope.name, call, End("cancelled", error=WHY), now, 0.0, envelope.kwargs)
+    kept_days = declared[envelope.name].history_days if envelope.name in declared else None
+    run = run_of(envelope.name, call, End("cancelled", error=WHY), now, 0.0, envelope.kwargs, kept_days)
     if days := settings.worker.history_days:
         kept = timedelta(days=settings.worker.rollup_days)
-        history = History(JobRuns(database), RunMinutes(database, kept), days=days, worker=this_process(), known=known)
+        history = History(
+            JobRuns(database), RunMinutes(database, kept), days=days, worker=this_process(), known=declared
+        )
         history.add(run)
         await history.close()
     if envelope.schedule:

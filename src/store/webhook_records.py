@@ -29,7 +29,10 @@ class Sending:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One delivery. `tries`: attempts that counted, of `attempts` that were made; `job_id`: the job that carries it."""
+    """One delivery. `tries`: attempts that counted, of `attempts` that were made; `job_id`: the job that carries it.
+
+    `traceparent`: of the last attempt that was traced, or "".
+    """
 
     event_id: str
     endpoint_id: str
@@ -45,6 +48,7 @@ class Delivery:
     sending: Sending | None = None
     replay_id: str | None = None
     order_key: str | None = None
+    traceparent: str = ""
 
     @property
     def delivery_id(self) -> str:
@@ -150,6 +154,7 @@ BRIEF: Document = {
     **dict.fromkeys(("eventId", "endpointId", "merchantId", "event", "jobId", "status", "tries", "nextTryAt"), 1),
     **dict.fromkeys(("createdAt", "error", "sending", "replayId", "orderKey"), 1),
     "attempts": {"$size": "$attempts"},
+    "tp": {"$last": "$attempts.tp"},
 }
 
 
@@ -178,4 +183,5 @@ def delivery_of(found: Document) -> Delivery:
         sending=Sending(sending["at"], sending["until"], sending["jobId"]) if sending else None,
         replay_id=found.get("replayId"),
         order_key=found.get("orderKey"),
+        traceparent=found.get("tp") or "",
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from loguru import logger
 
-from .. import __version__, meters
+from .. import __version__, meters, tracing
 from ..clients import mongo, redis
 from ..clients.merchants.gate import Exit, Limits
 from ..clients.merchants.sender import Answer
@@ -148,6 +148,7 @@ def _row(answer: Answer, at: datetime, number: int, *, counts: bool) -> Document
         error = f"it answered {answer.status}"
         if 300 <= answer.status < 400:
             error += ": redirects are not followed"
+    run = tracing.current.get()
     return {
         "at": at,
         "number": number,
@@ -156,6 +157,7 @@ def _row(answer: Answer, at: datetime, number: int, *, counts: bool) -> Document
         "error": error or None,
         "response": answer.response,
         "counts": counts,
+        **({"tp": run} if tracing.is_sampled(run) else {}),  # what sends it again is linked to this
     }
 
 

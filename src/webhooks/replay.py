@@ -129,7 +129,8 @@ async def _sent(deps: Deps, queue: Queue, deliveries: list[Delivery], before: in
         for delivery in deliveries
         if delivery.status == "dead" and (letter := await deps.dead_letters.get(original(delivery.job_id)))
     }
-    links = {delivery_id: traced_as(letter) for delivery_id, letter in letters.items()}
+    links = {delivery.delivery_id: delivery.traceparent for delivery in deliveries}
+    links |= {delivery_id: link for delivery_id, letter in letters.items() if (link := traced_as(letter))}
     count = await resend(deps, queue, deliveries, before, per_s, replay_id, links)
     for letter in letters.values():
         await deps.dead_letters.replayed(letter, replay_id)
