@@ -12,8 +12,8 @@ from rich.text import Text
 
 UNBOUNDED = 10_000  # columns, where nobody's window has to hold them
 ENOUGH = 30  # columns: so much of the last one, the text, is worth more than another column
-LEAST = 16
-GAP = 2
+LEAST = 16  # and so much of it stays, whatever else is cut
+GAP = 2  # between columns
 
 
 def print_json(report: dict[str, Any]) -> None:
@@ -64,7 +64,8 @@ def _widths(heads: Sequence[str], cells: list[list[str]], spare: Sequence[str], 
         del widths[head]
     widths[last] = min(widths[last], max(LEAST, widths[last] - too_wide()))
     if too_wide() > 0:
-        widest = max(list(widths)[:-1], key=widths.__getitem__, default=last)
+        # not the first: it is the id that other commands ask for
+        widest = max(list(widths)[1:-1], key=widths.__getitem__, default=last)
         widths[widest] = max(1, widths[widest] - too_wide())
     widths[last] += max(0, min(whole - widths[last], -too_wide()))
     return widths
