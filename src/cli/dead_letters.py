@@ -14,7 +14,7 @@ from ..errors import Misuse
 from ..log import configure_logging
 from ..settings import Settings
 from ..store.dead_letters import DeadLetters, Wanted
-from .edge import FAILED, checked, moment, settings_or_stop, stop, with_deps, with_letters
+from .edge import FAILED, WRONG_CALL, checked, moment, settings_or_stop, stop, with_deps, with_letters
 from .shown import print_json, print_table
 
 Id = Annotated[str, typer.Argument(metavar="ID", help="the letter's id, as `dead-letters list` shows it")]
@@ -38,14 +38,19 @@ def list_(
     since: Since = None,
     until: Until = None,
     with_replayed: Annotated[bool, typer.Option("--all", help="also those that were replayed")] = False,
+    rows: Annotated[bool, typer.Option("--rows", help="instead of jobs the rows that could not be read")] = False,
     limit: Annotated[int, typer.Option(min=1, help="how many at most")] = 50,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON line each instead of a table")] = False,
 ) -> None:
     """Show the jobs that failed for good, the latest first."""
     settings = _settings()
     wanted = checked(lambda: _wanted(settings, job, lane, error, since, until, with_replayed=with_replayed))
+    if rows and wanted != Wanted():
+        stop("--rows are no jobs: only --limit and --json go with it", WRONG_CALL)
 
     async def ask(store: DeadLetters) -> tuple[list[Document], int]:
+        if rows:
+            return await store.latest_rows(limit), await store.row_count()
         found = [letter async for letter in store.jobs(wanted, limit, newest_first=True)]
         return found, await store.matching(wanted)
 
@@ -54,12 +59,8 @@ def list_(
         for letter in found:
             print_json(_report(letter, brief=True))
         return
-    print_table(
-        ("id", "job", "lane", "status", "times", "last", "error"),
-        [_row(letter, settings) for letter in found],
-        numbers=("times",),
-        spare=("times", "lane", "status"),
-    )
+    heads, cells, spare = ROWS if rows else JOBS
+    print_table(heads, [cells(letter, settings) for letter in found], numbers=("times",), spare=spare)
     if matching > len(found):
         typer.echo(f"{len(found)} of {matching}; --limit shows more", err=True)
 
@@ -178,6 +179,14 @@ def _row(letter: Document, settings: Settings) -> list[object]:
     last = letter["lastAt"].astimezone(settings.service.zone).strftime("%Y-%m-%d %H:%M:%S")
     return [letter["jobId"], letter["job"], letter["lane"], letter["status"], letter["count"], last, letter["error"]]
 
+
+def _set_aside(letter: Document, settings: Settings) -> list[object]:
+    last = letter["lastAt"].astimezone(settings.service.zone).strftime("%Y-%m-%d %H:%M:%S")
+    return [letter["_id"], letter["stream"], letter["pageId"], letter["count"], last, letter["error"]]
+
+
+JOBS = ("id", "job", "lane", "status", "times", "last", "error"), _row, ("times", "lane", "status")
+ROWS = ("id", "stream", "page", "times", "last", "error"), _set_aside, ("times", "page", "stream")
 
 #: What a list shows of a letter, of a job or of a row, and what more is shown of one.
 BRIEF = ("kind", "status", "job", "lane", "stream", "pageId", "rowId", "error", "count", "firstAt", "lastAt")

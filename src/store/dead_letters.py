@@ -105,6 +105,14 @@ class DeadLetters:
         found = self._collection.find({"kind": "row", "stream": stream, "pageId": page_id})
         return list(await found.sort("lastAt", DESCENDING).to_list(100))
 
+    async def latest_rows(self, limit: int) -> list[Document]:
+        """Rows that are set aside, of all pages, the latest first."""
+        return list(await self._collection.find({"kind": "row"}).sort("lastAt", DESCENDING).to_list(limit))
+
+    async def row_count(self) -> int:
+        """How many rows of all pages are set aside."""
+        return int(await self._collection.count_documents({"kind": "row"}))
+
     async def jobs(self, wanted: Wanted, limit: int = 0, *, newest_first: bool = False) -> AsyncIterator[Document]:
         """Letters of jobs that `wanted` fits, oldest first unless told; all of them where `limit` is 0."""
         order = DESCENDING if newest_first else ASCENDING

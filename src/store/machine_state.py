@@ -9,7 +9,7 @@ from pymongo import ASCENDING, IndexModel
 from ..clients.mongo import Database, Document
 from ..rules.machine import Growth
 
-LETTERS = "dead_letters"
+LETTERS = {"jobs": "dead_letters", "rows": "rows_set_aside"}  # of what -> `_id`
 KEPT = timedelta(days=30)  # without a look
 
 
@@ -32,15 +32,15 @@ class MachineState:
         """Create what is missing."""
         await self._collection.create_indexes([IndexModel([("expiresAt", ASCENDING)], expireAfterSeconds=0)])
 
-    async def growth(self) -> Growth | None:
-        """How the dead letters stood at the last look; None before the first."""
-        found = await self._collection.find_one({"_id": LETTERS})
+    async def growth(self, kind: str) -> Growth | None:
+        """How the dead letters of `jobs` or `rows` stood at the last look; None before the first."""
+        found = await self._collection.find_one({"_id": LETTERS[kind]})
         return Growth(found["mark"], found["count"], found["grewAt"], found["since"]) if found else None
 
-    async def save_growth(self, growth: Growth) -> None:
+    async def save_growth(self, kind: str, growth: Growth) -> None:
         """In the place of what was there."""
         state = {"mark": growth.mark, "count": growth.count, "grewAt": growth.grew_at, "since": growth.since}
-        await self._save(LETTERS, state)
+        await self._save(LETTERS[kind], state)
 
     async def usual(self, jobs: Iterable[str]) -> dict[str, Usual]:
         """What is noted of these jobs."""

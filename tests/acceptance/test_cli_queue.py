@@ -304,6 +304,23 @@ async def test_a_server_that_is_away_is_named(env: dict[str, str], arguments: li
     assert done.stderr.count("\n") == 1
 
 
+async def test_rows_that_could_not_be_read_are_listed_by_name(deps: Deps, env: dict[str, str]) -> None:
+    await deps.dead_letters.add_row(
+        stream="customers", page_id="100", row_id="c1", error="name: no text", raw='{"id":"c1"}'
+    )
+    await letter(deps, "j1")
+    (row,) = await lines(env, "dead-letters", "list", "--rows", "--json")
+    assert (row["id"], row["stream"], row["page_id"], row["error"]) == (
+        *("row:customers:100:c1", "customers", "100", "name: no text"),
+    )
+    table = await call(env, "dead-letters", "list", "--rows")
+    assert table.stdout.splitlines()[1].split()[:3] == ["row:customers:100:c1", "customers", "100"]
+    (shown,) = await lines(env, "dead-letters", "show", row["id"])
+    assert shown["raw"] == '{"id":"c1"}'
+    assert (await call(env, "dead-letters", "list", "--rows", "--job", "x")).returncode == 2
+    assert await lines(env, "dead-letters", "drop", row["id"]) == [{"dropped": True}]
+
+
 async def test_a_tick_that_is_cancelled_while_it_waits_leaves_its_trace(deps: Deps, env: dict[str, str]) -> None:
     """In the history and at its schedule, which would go on showing the run before it; without MongoDB that is said."""
     tick = datetime(2026, 5, 14, 2, tzinfo=UTC)

@@ -397,6 +397,20 @@ class TestQueues:
             await room.deps.dead_letters.drop(f"job:{letter}")
         assert await room.after(15) == ["✅ The jobs that failed for good are dealt with"]
 
+    async def test_rows_that_cannot_be_read_are_told_once(self, room: Room) -> None:
+        """Nobody looks for a customer who is missing."""
+        letters = room.deps.dead_letters
+        row = {"stream": "customers", "page_id": "100", "error": "id: field required", "raw": "{}"}
+        await letters.add_row(row_id="old", **row)
+        assert await room.after(15) == []
+        for row_id in ("a", "b", "a"):
+            await letters.add_row(row_id=row_id, **row)
+        assert await room.after(15) == ["⏳ 2 more rows from Pancake cannot be read and are set aside (3 in all)"]
+        assert await room.after(15, looks=3) == []
+        for row_id in ("a", "b"):
+            await letters.drop(f"row:customers:100:{row_id}")
+        assert await room.after(15) == ["✅ The rows that were set aside are read, or dealt with"]
+
     async def test_letters_that_stay_are_no_news_after_an_hour(self, room: Room) -> None:
         await room.after(15)
         await room.letter("a")

@@ -98,7 +98,11 @@ MACHINE: list[tuple[dict[str, object], str, tuple[str, str, str], dict[str, tupl
         {"new": 2, "count": 9},
         "letters_grew",
         ("2 more jobs failed for good (9 in all)", "dealt with", "dead-letters list"),
-        {"stay": ("2 more", "9 wait for somebody")},
+        {
+            "stay": ("2 more", "9 wait for somebody"),
+            "rows": ("2 more rows from Pancake cannot be read", "are read, or dealt with"),
+            "rows_stay": ("2 more", "9 still are"),
+        },
     ),
     (
         {"lane": "sync", "pending": 80},

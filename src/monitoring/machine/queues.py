@@ -8,24 +8,36 @@ from ...store.dead_letters import Wanted
 from .troubles import Found, Told, Trouble
 from .view import View
 
-LETTERS = "jobs"
+JOBS, ROWS = "jobs", "rows"
 
 
 async def look_at_letters(view: View, told: Told) -> Found:
-    """More jobs failed for good than are known of: told once, until they are dealt with or none came for an hour."""
-    deps = view.deps
-    growth = grown(await deps.machine_state.growth(), await deps.dead_letters.matching(Wanted()), view.now)
-    await deps.machine_state.save_growth(growth)
-    if not growth.is_trouble:
-        return Found(over={subject: _end(alert, growth.count) for subject, alert in told.items()})
-    facts = {"new": growth.count - growth.mark, "count": growth.count}
-    return Found({LETTERS: Trouble("warning", growth.since, facts)})
+    """More jobs failed for good, or more rows cannot be read, than are known of: each told once, until they are dealt
+    with or none came for an hour.
+    """
+    letters = view.deps.dead_letters
+    counts = {JOBS: await letters.matching(Wanted()), ROWS: await letters.row_count()}
+    troubles: dict[str, Trouble] = {}
+    over: dict[str, dict[str, Any]] = {}
+    for subject, count in counts.items():
+        growth = grown(await view.deps.machine_state.growth(subject), count, view.now)
+        await view.deps.machine_state.save_growth(subject, growth)
+        if growth.is_trouble:
+            facts = {"new": growth.count - growth.mark, "count": growth.count, "variant": VARIANTS[subject]}
+            troubles[subject] = Trouble("warning", growth.since, facts)
+        elif subject in told:
+            over[subject] = _end(told[subject], subject, growth.count)
+    return Found(troubles, over=over)
 
 
-def _end(alert: Alert, count: int) -> dict[str, Any]:
+VARIANTS = {JOBS: "", ROWS: "rows"}
+
+
+def _end(alert: Alert, subject: str, count: int) -> dict[str, Any]:
     """Facts for the words: whether they were dealt with, or are only no news any more."""
     known = int(alert.facts.get("count") or 0) - int(alert.facts.get("new") or 0)
-    return {"count": count, "variant": "stay" if count > known else ""}
+    stays = ["stay"] if count > known else []
+    return {"count": count, "variant": "_".join([*filter(None, [VARIANTS[subject]]), *stays])}
 
 
 async def look_at_lanes(view: View, told: Told) -> Found:
