@@ -73,7 +73,7 @@ def list_(as_json: Json = False) -> None:
             HEADS,
             [row(plan, now, zone) for plan in book.plans.values()],
             numbers=("skipped", "missed"),
-            spare=("rules", "last tick", "skipped", "missed"),
+            spare=("rules", "last tick", "skipped", "missed", "schedule"),
         )
     for fault in book.faults.values():
         typer.echo(f"WRONG {fault}", err=True)

@@ -13,6 +13,7 @@ from rich.text import Text
 UNBOUNDED = 10_000  # columns, where nobody's window has to hold them
 ENOUGH = 30  # columns: so much of the last one, the text, is worth more than another column
 LEAST = 16  # and so much of it stays, whatever else is cut
+LEAST_CELL = 8
 GAP = 2  # between columns
 
 
@@ -63,10 +64,9 @@ def _widths(heads: Sequence[str], cells: list[list[str]], spare: Sequence[str], 
             break
         del widths[head]
     widths[last] = min(widths[last], max(LEAST, widths[last] - too_wide()))
-    if too_wide() > 0:
-        # not the first: it is the id that other commands ask for
-        widest = max(list(widths)[1:-1], key=widths.__getitem__, default=last)
-        widths[widest] = max(1, widths[widest] - too_wide())
+    # the widest first, and never the first column: it is the id that other commands ask for
+    for head in sorted([*widths][1:], key=widths.__getitem__, reverse=True):
+        widths[head] = min(widths[head], max(LEAST_CELL, widths[head] - max(0, too_wide())))
     widths[last] += max(0, min(whole - widths[last], -too_wide()))
     return widths
 
