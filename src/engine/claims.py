@@ -1,6 +1,6 @@
 """What the lanes ask of Redis: claim, renew, finish. Every call can be repeated, and only the holder can end a job."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -99,7 +99,7 @@ class Claims:
         self._token = token
         self._lease_ms = int(lease_s * 1000)
         self._head_start_ms = int(head_start_s * 1000)
-        self._ahead_ms = 0.0  # Redis' clock before our monotonic one
+        self._ahead_ms = 0.0  # Redis' clock before our monotonic one, at most
 
     def is_stale(self, at_ms: float) -> bool:
         """Whether what happened at `at_ms` of Redis' clock is so long ago that a handed job may be another's by now."""
@@ -113,22 +113,28 @@ class Claims:
         args: list[Any] = [self._token, self._lease_ms, min(free, MOST), suspects]
         for lane, key, step in keys_:
             args += (lane, key, step)
+        asked = monotonic()
         async with in_time():
             rows, next_due_ms, dues, now_ms, fence = await self._scripts("claim", args)
-        self._ahead_ms = now_ms - monotonic() * 1000
+        # not since the answer: it may have lain here while the loop stood, with what was handed over behind it, and
+        # that would look too young then by all that time
+        self._ahead_ms = now_ms - asked * 1000
         jobs = [_claimed(keys_[number - 1][0], int(fence), *rest) for number, *rest in rows if _is_id(rest[0])]
         waiting = [(lane, due) for (lane, _, _), due in zip(keys_, dues, strict=True)]
         return Answer(jobs, waiting, None if next_due_ms < 0 else next_due_ms / 1000)
 
-    async def unheard(self, lanes: Iterable[str], held: Iterable[str]) -> int:
-        """After a claim whose answer was lost: put what it claimed, and we do not hold, first in line; how many."""
-        held, found = set(held), list[Finish]()
+    async def unheard(self, lanes: Iterable[str], held: Collection[str]) -> int:
+        """After a claim whose answer was lost: put what it claimed, and we do not hold, first in line; how many.
+
+        `held` may change meanwhile, and is to be the thing itself: a job may be handed over to us while Redis is asked.
+        """
+        before, found = set(held), list[Finish]()
         for lane in lanes:
             async with in_time():
                 running = await self._redis.execute_command("HGETALL", keys.RUNNING + lane)
-            ours = (i.decode(errors="replace") for i, owner in running.items() if owner.decode() == self._token)
+            ours = {i.decode(errors="replace") for i, owner in running.items() if owner.decode() == self._token}
             # given back and not only put first: another worker that finds it first would hold us for dead
-            found += [("back", lane, job_id, "1", "", "", "", "") for job_id in ours if job_id not in held]
+            found += [("back", lane, job_id, "1", "", "", "", "") for job_id in ours - before if job_id not in held]
         await self.finish(found)
         return len(found)
 

@@ -1,6 +1,7 @@
 """Calls of one worker that cross each other, and of two workers after Redis was away, in the order that hurts."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -69,3 +70,43 @@ async def test_a_claim_whose_answer_was_lost_counts_nobody_dead(redis: Redis) ->
     assert await ours.unheard(["sync"], []) == 1
     (taken,) = (await claims(redis, "theirs").claim(LANES, 1, suspects=1)).jobs
     assert taken.killed == 0
+
+
+async def test_a_job_handed_over_while_redis_is_asked_is_not_given_back(redis: Redis) -> None:
+    """It begins to run here after a claim was lost and before Redis says what runs here: one run is enough."""
+    held = set[str]()
+
+    class Meanwhile(Redis):
+        async def execute_command(self, *args: Any, **options: Any) -> Any:
+            if args[0] == "HGETALL":
+                await redis.zadd("sync", {"handed": 1})
+                (job,) = (await claims(redis, "ours").claim(LANES, 1, suspects=1)).jobs
+                held.add(job.job_id)
+            return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+
+    async with Meanwhile(connection_pool=redis.connection_pool) as crossed:
+        ours = claims(crossed, "ours")
+        await ours.claim(LANES, 1, suspects=1)  # "job", and nobody hears of it
+        assert await ours.unheard(["sync"], held) == 1
+    (taken,) = (await claims(redis, "theirs").claim(LANES, 2, suspects=1)).jobs
+    assert taken.job_id == "job"
+
+
+async def test_a_job_handed_over_before_the_loop_stood_is_another_worker_s(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The claim before it is answered as late as the message is heard, and must not make it look young."""
+    clock = [100.0]
+    monkeypatch.setattr("src.engine.claims.monotonic", lambda: clock[0])
+
+    class Standing(Redis):
+        async def execute_command(self, *args: Any, **options: Any) -> Any:
+            answer = await super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+            clock[0] += 1.5
+            return answer
+
+    async with Standing(connection_pool=redis.connection_pool) as standing:
+        ours = claims(standing, "ours")
+        second, micro = await redis.time()
+        await ours.claim(LANES, 1, suspects=1)
+    assert ours.is_stale(second * 1000 + micro / 1000 + 300)
