@@ -23,7 +23,7 @@ from . import metrics
 from .claims import Claims
 
 BEAT_S = 0.25
-AWAY_S = 0.5
+AWAY_S = 0.5  # until a renewal that failed is tried again, at most
 END_S = 1.0  # for the thread to end; it holds nothing, and ends with the process at the latest
 STACK_KEPT = 6  # innermost frames of a blocked loop
 
@@ -49,6 +49,7 @@ class LeaseKeeper:
         self._on_lost = on_lost
         self._lease_s = settings.worker.lease_seconds
         self._blocked_s = min(1.0, self._lease_s / 3)
+        self._away_s = min(AWAY_S, self._lease_s / 10)
         self._give_up_s = give_up_s
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
@@ -80,10 +81,10 @@ class LeaseKeeper:
                     runner.run(self._keep())
                 except (RedisError, OSError, ServiceError) as e:
                     logger.warning("leases not renewed", error=type(e).__name__)
-                    self._ended.wait(AWAY_S)
+                    self._ended.wait(self._away_s)
                 except Exception as e:  # noqa: BLE001 - without leases every job would run twice
                     logger.opt(exception=e).error("lease keeper hit a bug")
-                    self._ended.wait(AWAY_S)
+                    self._ended.wait(self._away_s)
 
     async def _keep(self) -> None:
         async with open_redis(self._settings.redis) as redis:
