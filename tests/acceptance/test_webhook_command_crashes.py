@@ -44,6 +44,7 @@ def _submitted(plot: Plot, fate: Fate) -> None:
     plot.killed(plot.begin(fate[0], held=fate[1:], command=send))
     plot.ready(**FIND)
     stored = {each["eventId"] for each in plot.database["webhook_events"].find()}
+    until(lambda: {each["eventId"] for each in plot.deliveries()} <= stored, "what is for no event is taken back", 30)
     if fate[0].startswith("queue.put"):
         plot.all_well({endpoint: list(stored)})
     assert plot.begin(command=send).ended() == 0
