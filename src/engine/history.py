@@ -2,11 +2,10 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from itertools import count
-from typing import Any
 
 from loguru import logger
 
@@ -16,7 +15,8 @@ from ..store.run_document import Run
 from ..store.run_minutes import MINUTE_S, Minute, RunMinutes
 
 EVERY_S = 1.0
-BATCH = 1_000  # made in the event loop: some 4 ms
+CHUNK = 16  # runs that become documents at a time: many enough to share a call, few enough to be in the cache still
+BATCH = 1_000  # documents in one call
 KEPT_WAITING = 50_000  # while MongoDB is away; then the oldest are dropped, and that is said
 BUSY = 2_000  # runs in a second: the jobs go first then, and their history follows in a calmer one
 PUT_OFF = KEPT_WAITING // 2  # runs, or
@@ -30,7 +30,8 @@ UNKNOWN = "unknown"  # a name that is none of our jobs' came from outside, and t
 class History:
     """`add` never waits; `keep` writes until cancelled; `close` writes the rest. `known` are the names of our jobs.
 
-    Runs become documents many at a time: one by one, between the jobs, that takes twice as long.
+    Runs become documents some at a time: one by one, between the jobs, takes twice as long; and so does doing it by the
+    thousand, when the first of them have left the processor's cache long since.
     """
 
     def __init__(
@@ -38,17 +39,18 @@ class History:
     ) -> None:
         self._runs = runs
         self._kept = timedelta(days=days)
-        self._waiting: deque[Run] = deque(maxlen=KEPT_WAITING)
-        self._batch: list[Mapping[str, Any]] = []  # made once, so that a second writing stores nothing twice
-        self._later: list[list[Mapping[str, Any]]] = []  # parts of a batch that MongoDB refused as a whole
+        self._fresh: list[Run] = []
+        self._waiting: deque[bytes] = deque(maxlen=KEPT_WAITING)
+        self._batch: list[bytes] = []  # under way, and again after an outage: their ids are theirs by now
+        self._later: list[list[bytes]] = []  # parts of a batch that MongoDB refused as a whole
         self._dropped = 0
         self._tally = _Tally(minutes, worker, known)
 
     def add(self, run: Run) -> None:
         """Note a run; it is stored within about a second, and in a burst of thousands within `LONGEST_S`."""
-        if len(self._waiting) == KEPT_WAITING:
-            self._dropped += 1
-        self._waiting.append(run)
+        self._fresh.append(run)
+        if len(self._fresh) == CHUNK:
+            asyncio.get_running_loop().call_soon(self._make)  # what is wrong in there must not cost the job its end
 
     async def keep(self) -> None:
         """Write what there is each `EVERY_S` seconds, or sooner where a batch is full; runs until cancelled."""
@@ -72,13 +74,20 @@ class History:
             if len(self._waiting) - before < BUSY or len(self._waiting) >= PUT_OFF:
                 return
 
-    def _made(self, runs: list[Run]) -> list[Mapping[str, Any]]:
-        kept = [run for run in runs if run.history_days != 0]
+    def _make(self) -> None:
+        """Count the runs there are, and make documents of them."""
+        runs, self._fresh = self._fresh, []
+        self._tally.count(runs)
+        made = self._made([run for run in runs if run.history_days != 0])
+        self._dropped += max(0, len(self._waiting) + len(made) - KEPT_WAITING)
+        self._waiting.extend(made)
+
+    def _made(self, runs: list[Run]) -> list[bytes]:
         try:
-            return [*self._runs.documents(kept, self._kept)]
+            return self._runs.documents(runs, self._kept)
         except mongo.UNENCODABLE as e:
-            if len(kept) > 1:
-                return [document for run in kept for document in self._made([run])]
+            if len(runs) > 1:
+                return [document for run in runs for document in self._made([run])]
             logger.error("a run is missing in the history, it cannot be encoded", error=type(e).__name__)
             return []
 
@@ -86,17 +95,17 @@ class History:
         """Write the rest, within `END_S` seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(END_S):
-                while (self._waiting or self._batch) and await self._write():
+                while (self._fresh or self._waiting or self._batch) and await self._write():
                     pass
                 await self._tally.write()
-        if left := len(self._waiting) + len(self._batch) + sum(map(len, self._later)):
+        if left := len(self._fresh) + len(self._waiting) + len(self._batch) + sum(map(len, self._later)):
             logger.warning("history not written", runs=left)
 
     async def _write(self) -> bool:
         if not self._batch:
-            runs = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
-            self._tally.count(runs)
-            self._batch = self._made(runs)
+            if len(self._waiting) < BATCH:
+                self._make()
+            self._batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
         if not self._batch:
             return True
         try:

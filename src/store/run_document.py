@@ -5,7 +5,7 @@ dictionary of datetimes for the driver to encode takes three times as long, a si
 What a run has in common with others is encoded once; what only few have, an error or a page, by the driver.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -27,7 +27,7 @@ from ..clients.mongo import Document
 FAILED: Final = ("retry", "dead")
 ENDED: Final = ("done", *FAILED)  # ends that say whether it works
 MOST_KEPT = 1024  # of each kind of bytes that many runs share
-DAY_S = 86_400
+DAY_MS = 86_400_000
 END = b"\0"
 OBJECT_ID, DATE, DOUBLE, TEXT = b"\x07", b"\x09", b"\x01", b"\x02"  # kinds of elements
 
@@ -106,6 +106,22 @@ def _elements(document: Document) -> bytes:
 NO_MORE: Final = _elements({"argumentsDigest": ""}) + END
 
 
+class Joined(RawBSONDocument):
+    """Many documents, one behind the other as an insert has them (OP_MSG, section kind 1), for the driver to copy.
+
+    To it they are one: it asks a document for its bytes, and takes half as long as the server to ask each of thousands.
+    """
+
+    def __init__(self, documents: Sequence[bytes]) -> None:
+        super().__init__(documents[0])
+        self._bytes = b"".join(documents)
+
+    @property
+    def raw(self) -> bytes:
+        """The bytes of all."""
+        return self._bytes
+
+
 class RunDocuments:
     """Makes the documents of one process."""
 
@@ -113,13 +129,13 @@ class RunDocuments:
         self._numbers = count(getrandbits(23))
         self._process = token_bytes(5)
 
-    def make(self, runs: Iterable[Run], kept: timedelta) -> list[RawBSONDocument]:
+    def make(self, runs: Iterable[Run], kept: timedelta) -> list[bytes]:
         """One for each run, with an `_id` made as ObjectId's own are: its seconds, this process, a number.
 
         Many at once take half the time that they take one by one between the jobs. Raises OverflowError or another
         ValueError, or TypeError, for what BSON cannot hold.
         """
-        made, numbers, usual_s = [], self._numbers, kept.total_seconds()
+        made, numbers, usual_ms = [], self._numbers, int(kept.total_seconds() * 1000)
         this_process = int(time()).to_bytes(4, "big") + self._process
         for run in runs:
             job_id, trace_id = run.job_id.encode(), run.trace_id.encode()
@@ -129,6 +145,7 @@ class RunDocuments:
             rest += NO_MORE if run.is_plain else _rare(run)
             head = _head(len(job_id), len(trace_id))
             started_at, duration_s, days = run.started_at, run.duration_s, run.history_days
+            started_ms = int(started_at * 1000)
             try:
                 first = head.pack(
                     head.size + len(rest),
@@ -137,11 +154,11 @@ class RunDocuments:
                     ENQUEUED,
                     int(run.enqueued_at * 1000),
                     STARTED,
-                    int(started_at * 1000),
+                    started_ms,
                     FINISHED,
                     int((started_at + duration_s) * 1000),
                     EXPIRES,
-                    int((started_at + (usual_s if days is None else days * DAY_S)) * 1000),
+                    started_ms + (usual_ms if days is None else int(days * DAY_MS)),
                     DURATION,
                     duration_s * 1000,
                     JOB_ID,
@@ -153,7 +170,7 @@ class RunDocuments:
                 )
             except StructError as e:
                 raise OverflowError("a time or a length of the run is beyond what BSON holds") from e
-            made.append(RawBSONDocument(first + rest))
+            made.append(first + rest)
         return made
 
 

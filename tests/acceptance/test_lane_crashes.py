@@ -34,7 +34,7 @@ def test_kills_lose_nothing(yard: Yard, seed: int) -> None:
     for number in range(10):
         until(lambda: all(worker.is_ready for worker in crew), "both serve")
         given += (more := names(f"{number}-", 30))
-        yard.works(more, rng.uniform(0.02, 0.3))
+        yard.works(more, rng.uniform(0.1, 0.4))
         _kill_one(yard, crew, killed, rng, len(yard.marks()) + rng.randint(1, 50))
         until(lambda: not yard.redis.zcard("sync"), "all of it is done", LEASE_S + 2 * LATE_S)
     seen = yard.marks()
