@@ -25,7 +25,7 @@ class Claimed:
     """A job this process may run while it renews its lease.
 
     `failed`: attempts that failed; `killed`: workers that died while they ran it; `score`: its place in the lane;
-    `fence`: higher than that of every holder before.
+    `fence`: higher than that of every holder before; `is_stopped`: somebody wanted it to end while it ran last.
     """
 
     lane: str
@@ -35,6 +35,7 @@ class Claimed:
     killed: int
     score: bytes
     fence: int = 0
+    is_stopped: bool = False
 
     @property
     def tries(self) -> str:
@@ -179,6 +180,8 @@ def _is_id(job_id: bytes) -> bool:
     return True
 
 
-def _claimed(lane: str, fence: int, job_id: bytes, payload: bytes | None, tries: bytes, score: bytes) -> Claimed:
+def _claimed(
+    lane: str, fence: int, job_id: bytes, payload: bytes | None, tries: bytes, score: bytes, is_stopped: int
+) -> Claimed:
     failed, _, killed = tries.partition(b":")
-    return Claimed(lane, job_id.decode(), payload, int(failed or 0), int(killed or 0), score, fence)
+    return Claimed(lane, job_id.decode(), payload, int(failed or 0), int(killed or 0), score, fence, bool(is_stopped))

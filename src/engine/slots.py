@@ -94,6 +94,9 @@ class Slots:
                 held.back_in = claimed.lane
                 continue
             self._held[claimed.job_id] = _Held(claimed.lane)
+            if claimed.is_stopped:  # it was put back before its worker heard of that
+                self._finisher.add(self._runner.stopped(claimed, 0.0))
+                continue
             self._suspects += claimed.killed >= SUSPICIOUS
             self._ahead.append(claimed)
         self._fill()

@@ -7,10 +7,11 @@ import pytest
 from redis.asyncio import Redis
 
 from src.deps import Deps
-from src.engine.claims import Claims
+from src.engine.claims import Claims, given_back
 from src.engine.letters import current_call
 from src.engine.queue import Queue
 from src.engine.ticks import Ticks
+from src.errors import Transient
 from src.settings import Settings
 from tests.harness.jobs import job as job_of
 from tests.harness.lanes import House, serving, until
@@ -78,6 +79,41 @@ async def test_a_job_that_waits_is_over_at_once(settings: Settings) -> None:
         await stop_marked(house)
         await house.settled()  # the last one of the group ran
         assert await house.queue.job(last) is None or (await house.ended(last)).state == "done"
+
+
+async def test_a_job_that_fails_before_its_worker_hears_of_it_does_not_run_again(settings: Settings) -> None:
+    """Between the word and the worker's next look it was put off: it is over, and what lines up behind it goes on."""
+    gate, runs = asyncio.Event(), list[str]()
+
+    async def fails(deps: Deps) -> str:
+        runs.append("fails")
+        await gate.wait()
+        raise Transient("away", retry_after_s=3_600.0)
+
+    async with serving(settings, job_of(fails, "reports"), job_of(chore, "reports"), keep_result_seconds=60) as house:
+        first = await house.put("fails", {}, group="g")
+        behind = await house.put("chore", {}, group="g")
+        await is_running(house)
+        assert (await house.queue.cancel(first)).word == "running"
+        gate.set()
+        assert (await house.ended(first)).state == "cancelled"
+        assert (await house.ended(behind)).state == "done"
+        assert await stop_marked(house) == []
+    assert runs == ["fails"]
+
+
+async def test_a_job_that_is_given_back_before_its_worker_hears_of_it_is_ended_by_the_next(
+    settings: Settings, redis: Redis
+) -> None:
+    """As of a worker that is asked to end."""
+    queue = Queue(redis, {"hold": job_of(hold, "reports").declaration})
+    await queue.put([queue.prepare("hold", {}, job_id="x")])
+    claims = Claims(redis, "theirs", lease_s=5, head_start_s=30)
+    (job,) = (await claims.claim([("reports", 0.0, 1.0)], 1, suspects=1)).jobs
+    assert (await queue.cancel("x")).word == "running"
+    await claims.finish([given_back(job)])
+    async with serving(settings, job_of(hold, "reports"), keep_result_seconds=60) as house:
+        assert (await house.ended("x")).state == "cancelled"
 
 
 async def test_nothing_is_stopped_twice_or_by_mistake(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 -- Claim due jobs of several lanes at once. ARGV: token, lease_ms, free, suspects, then
 -- per lane: name, key, step. The lane with the lowest key goes first, and each job taken adds step to its key.
 -- Returns {jobs, ms until something falls due or -1, due jobs per lane before this call, the time in ms, fence}; a job
--- is {lane number, id, payload or nil, tries, score}.
+-- is {lane number, id, payload or nil, tries, score, 1 where it is to be stopped}.
 local token, lease, free, suspects = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local now = now_ms()
 
@@ -48,6 +48,7 @@ for _ = 1, free do
 end
 
 local jobs = {}
+local is_any_marked = redis.call('EXISTS', CANCEL) == 1
 
 -- What became of the tries of a job whose holder died: one worker more that it killed.
 local function with_kill(tries)
@@ -118,7 +119,8 @@ for number, lane in ipairs(lanes) do
           if tries[at] then
             redis.call('ZREM', RETRY .. lane.name, id)
           end
-          jobs[#jobs + 1] = {number, id, payloads[at], tries[at] or '', found[at * 2]}
+          local is_marked = is_any_marked and redis.call('ZSCORE', CANCEL, id)
+          jobs[#jobs + 1] = {number, id, payloads[at], tries[at] or '', found[at * 2], is_marked and 1 or 0}
         end
       end
       if #own > 0 then

@@ -1,6 +1,7 @@
 -- Write down how jobs ended. ARGV: token, kept_ms, a JSON list of lists, per job: kind, lane, id and five more texts or
 -- numbers (see each kind).
 -- Only the worker that holds a job may end it, so a second writing changes nothing. Returns how many were ours.
+-- One that was to be stopped, and comes back before its worker heard of it, is due at once: who claims it ends it.
 --   end:   result or '', how long to keep it in ms, unique key or '', 'failed' or '', ''
 --   again: due in ms, tries, attempt as JSON or '', priority, the lane to wait in
 --   back:  score, '', '', '', ''
@@ -47,6 +48,11 @@ local function again(lane, id, delay, tries, attempt, priority, target)
   woken[target] = true
 end
 
+local is_any_marked = redis.call('EXISTS', CANCEL) == 1
+local function is_marked(id)
+  return is_any_marked and redis.call('ZSCORE', CANCEL, id)
+end
+
 for _, job in ipairs(cjson.decode(ARGV[3])) do
   local kind, lane, id, a, b, c, d, e = unpack(job)
   local owner = redis.call('HGET', RUNNING .. lane, id)
@@ -64,9 +70,9 @@ for _, job in ipairs(cjson.decode(ARGV[3])) do
     if kind == 'end' then
       over(lane, id, a, b, c, d)
     elseif kind == 'again' then
-      again(lane, id, a, b, c, d, e)
+      again(lane, id, is_marked(id) and 0 or a, b, c, d, e)
     else
-      redis.call('ZADD', lane, a, id)
+      redis.call('ZADD', lane, is_marked(id) and math.min(a, now) or a, id)
       woken[lane] = true
     end
     ours = ours + 1
