@@ -17,6 +17,7 @@ from ..rules.schedule import Schedule, parse_schedule
 from ..scheduling.desk import Desk, run_now
 from ..scheduling.plan import Plan
 from ..settings import Settings
+from ..store.agents import Agents
 from ..store.schedules import Schedules
 from .edge import FAILED, arguments_of, checked, settings_or_stop, stop, with_database, with_deps
 from .schedules_shown import HEADS, report, row, shown_instant
@@ -264,6 +265,7 @@ def _at_desk(work: Callable[[Desk], Coroutine[Any, Any, T]], settings: Settings)
     async def opened(database: Database) -> T:
         schedules = Schedules(database)
         await schedules.ensure_indexes()  # two of one name, added before any worker ever ran
-        return await work(Desk(settings, schedules, CATALOG, datetime.now(UTC).timestamp()))
+        now = await Agents(database).clock()  # this machine may be somebody's desk, an hour ahead of the workers
+        return await work(Desk(settings, schedules, CATALOG, now.timestamp()))
 
     return with_database(opened, settings)

@@ -20,6 +20,9 @@ MOST_COUNTED: Final = 2_000
 
 
 LOOKED_BACK: Final = timedelta(days=366)
+LOOKED_AHEAD: Final = timedelta(days=8)  # longer than the week that most schedules repeat after
+MOST_GAPS: Final = 32
+LEAST_GAPS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,23 @@ def due(
 
 def usual_catch_up(schedule: Schedule, now: datetime) -> CatchUp:
     """What is done where nobody said: a daily tick that was missed is made up once, a five-minutely one is not."""
-    following = schedule.next_after(now)
-    return "latest" if schedule.next_after(following) - following >= LONG else "none"
+    return "latest" if shortest_gap(schedule, now, enough=LONG) >= LONG else "none"
+
+
+def shortest_gap(schedule: Schedule, now: datetime, *, enough: timedelta = timedelta(0)) -> timedelta:
+    """The shortest time between two ticks, of those to come: `0 6,22 * * *` has gaps of 8 and of 16 hours.
+
+    Seen are some days, whatever hour it is now, so that all workers say the same; not all of them where a gap is
+    shorter than `enough`.
+    """
+    tick = first = schedule.next_after(now)
+    shortest = timedelta.max
+    for number in range(MOST_GAPS):
+        following = schedule.next_after(tick)
+        shortest, tick = min(shortest, following - tick), following
+        if shortest < enough or (number >= LEAST_GAPS and tick - first > LOOKED_AHEAD):
+            break
+    return shortest
 
 
 def latest_until(schedule: Schedule, now: datetime) -> datetime | None:

@@ -81,7 +81,7 @@ class Notes:
         while self._ran:
             name, (run, fence) = self._ran.popitem()
             try:
-                await self._schedules.ran(name, run, fence)
+                await self._schedules.ran(name, run, fence, make=self._makes(name))
             except BaseException:
                 self._keep_last(name, run, fence)
                 raise

@@ -13,7 +13,7 @@ from ..engine.declaration import Declaration
 from ..engine.ticks import Overlap
 from ..errors import Misuse
 from ..rules.schedule import Schedule, parse_schedule
-from ..rules.ticks import MOST_TO_CATCH_UP, CatchUp, usual_catch_up
+from ..rules.ticks import MOST_TO_CATCH_UP, CatchUp, shortest_gap, usual_catch_up
 from ..store.schedules import StoredSchedule
 
 Declared = Mapping[str, Declaration[Any]]
@@ -174,8 +174,7 @@ def _number(what: str, value: object, least: float, most: float) -> float:
 def _jitter(value: object, schedule: Schedule | None) -> float:
     jitter_s = float(_number("jitterSeconds", value, 0, LONGEST_JITTER_S))
     if jitter_s and schedule:
-        first = schedule.next_after(datetime.now(UTC))
-        period_s = (schedule.next_after(first) - first).total_seconds()
-        if jitter_s >= period_s:
-            raise Misuse(f"a jitter of {jitter_s:g} s does not fit between ticks that are {period_s:g} s apart")
+        gap_s = shortest_gap(schedule, datetime.now(UTC)).total_seconds()
+        if jitter_s >= gap_s:
+            raise Misuse(f"a jitter of {jitter_s:g} s does not fit between ticks that are {gap_s:g} s apart")
     return jitter_s

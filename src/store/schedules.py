@@ -148,14 +148,15 @@ class Schedules:
                 change["$set"] = {"missedSince": progress.missed_since, "missedAt": progress.missed_at}
             await self._collection.update_one({"name": name}, change)
 
-    async def ran(self, name: str, run: LastRun, fence: int) -> None:
+    async def ran(self, name: str, run: LastRun, fence: int, *, make: bool = False) -> None:
         """Note a run that ended. One with a lower `fence` than the noted one changes nothing: its holder was thought
-        dead, and another one has run since.
+        dead, and another one has run since. `make`: see `change`; its tick may be noted after it.
         """
         older = {"name": name, "lastRun.fence": {"$not": {"$gte": fence}}}
         told = {"end": run.end, "startedAt": run.started_at, "durationMs": run.duration_ms, "error": run.error}
         told["tickAt"] = run.tick_at
-        await self._collection.update_one(older, {"$set": {"lastRun": {**told, "fence": fence}}})
+        with suppress(DuplicateKeyError):  # it is there, and of a later holder
+            await self._collection.update_one(older, {"$set": {"lastRun": {**told, "fence": fence}}}, upsert=make)
 
 
 def _stored(document: Document) -> StoredSchedule:

@@ -9,11 +9,11 @@ from hypothesis import settings as hypothesis
 from hypothesis import strategies as st
 
 from src.rules.schedule import Schedule, parse_schedule
-from src.rules.ticks import GRACE, CatchUp, due, latest_until, shift_s, usual_catch_up
+from src.rules.ticks import GRACE, CatchUp, due, latest_until, shift_s, shortest_gap, usual_catch_up
 from tests.harness.walk import EXPRESSIONS, START, YEARS, ZONES, changes, fired, told
 
 NOON = datetime(2026, 5, 14, 12, tzinfo=UTC)
-HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 TEXTS = ["*/5 * * * *", "@every 20s", "@every 90s", "0 2 * * *", "0 8 * * 1"]
 
 
@@ -119,11 +119,21 @@ def test_a_clock_that_goes_back_fires_nothing_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "usual"), [("0 2 * * *", "latest"), ("@every 12h", "latest"), ("0 */6 * * *", "none")]
+    ("text", "usual"),
+    [("0 2 * * *", "latest"), ("@every 12h", "latest"), ("0 */6 * * *", "none"), ("0 6,22 * * *", "none")],
 )
 def test_daily_ones_are_made_up_where_nothing_is_said(text: str, usual: str) -> None:
-    """The others come again by themselves soon enough."""
-    assert usual_catch_up(schedule(text), NOON) == usual
+    """The others come again by themselves soon enough; all workers say the same, whenever they began."""
+    assert {usual_catch_up(schedule(text), NOON + hours * HOUR) for hours in range(24)} == {usual}
+
+
+@pytest.mark.parametrize(
+    ("text", "gap"),
+    [("0 8,9,10 * * *", HOUR), ("*/7 * * * *", 4 * MINUTE), ("0 3 * * 1,3", 2 * DAY), ("0 0,1 1 1 *", HOUR)],
+)
+def test_the_shortest_time_between_ticks_is_found_whatever_time_it_is(text: str, gap: timedelta) -> None:
+    """Ticks that are no even time apart must not be judged by the next two."""
+    assert {shortest_gap(schedule(text), NOON + hours * HOUR) for hours in range(0, 200, 7)} == {gap}
 
 
 @hypothesis(deadline=None)
