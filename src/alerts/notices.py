@@ -59,9 +59,10 @@ async def close_notice(deps: Deps, key: str, *, facts: Mapping[str, Any] | None 
     found = (await deps.alerts.by_key([key])).get(key)
     if found is None:
         return False
+    # first, so that whatever a sender takes up from now on has been told of, or never is
+    await deps.outbox.drop_pending([found.alert_id], but_step=RESOLVED)
     over = await resolved_items(deps, {found.alert_id: {**(facts or {}), "until": now}}, now)
     await deps.outbox.add(over)
-    await deps.outbox.drop_pending([found.alert_id], but_step=RESOLVED)
     await deps.alerts.resolve([found.alert_id], now, "over")
     await spawn_senders(deps, (item.to for item in over))
     return True

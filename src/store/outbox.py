@@ -170,8 +170,9 @@ class Outbox:
         )
 
     async def drop_pending(self, alert_ids: Sequence[str], *, but_step: str) -> None:
-        """What is over before it was told is never told, but for the step that says so."""
-        query = {"alertId": {"$in": list(alert_ids)}, "state": "pending", "step": {"$ne": but_step}}
+        """What is over before it was told is never told, but for the step that says so; nor what could not be told."""
+        waits = {"$in": ["pending", "failed"]}
+        query = {"alertId": {"$in": list(alert_ids)}, "state": waits, "step": {"$ne": but_step}}
         await self._items.update_many(query, {"$set": {"state": "dropped"}})
 
     async def sending(self, parcel: Parcel, text: str) -> None:
