@@ -4,6 +4,7 @@ Redis' clock is the one all workers share: a machine whose own is wrong fires no
 """
 
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Literal, cast
 
 import orjson
@@ -36,10 +37,15 @@ class Decided:
 
 
 class Ticks:
-    """Raises what redis raises. Every call can be repeated."""
+    """Raises what redis raises. Every call can be repeated, and brings the answer of the first.
+
+    Of the arguments, `known` is the last tick that is known to be decided, in case Redis forgot, and `now` the time at
+    which it was found due. Ticks not later than the last that was decided are old: they are to be given in their order.
+    """
 
     def __init__(self, redis: Redis) -> None:
         self._scripts = Scripts(redis)
+        self._token = token_hex(8)
 
     async def look(self) -> tuple[float, list[str]]:
         """Redis' time in Unix seconds, and the ids of jobs that are to be stopped wherever they run."""
@@ -47,23 +53,34 @@ class Ticks:
             now_ms, stopped = await self._scripts("look", [])
         return now_ms / 1000, [as_text(job_id) for job_id in stopped]
 
-    async def drop(self, name: str, tick: float, *, known: float) -> bool:
-        """Decide that a tick which was missed starts nothing; returns whether it was decided here."""
-        args = [name, int(tick * 1000), int(known * 1000), "drop", KEPT_MS, "[]", "[]"]
-        async with in_time():
-            word, _, _ = await self._scripts("tick", args)
-        return as_text(word) != "old"
+    async def drop(self, name: str, tick: float, *, known: float, now: float) -> float | None:
+        """Decide that a tick which was missed starts nothing. Returns the one that was decided before it (0.0: none
+        that is known), or None where this one was decided by another.
+        """
+        word, *_, last_ms = await self._decide(name, tick, known, "drop", "[]", "[]", now)
+        return None if word == "old" else float(last_ms) / 1000
 
     async def decide(
-        self, name: str, tick: float, *, known: float, overlap: Overlap, job: NewJob, declaration: Declaration[...]
+        self,
+        name: str,
+        tick: float,
+        *,
+        known: float,
+        now: float,
+        overlap: Overlap,
+        job: NewJob,
+        declaration: Declaration[...],
     ) -> Decided:
-        """Decide a schedule's tick (Unix seconds), and store `job` where it fires, in one step.
-
-        `known`: the last tick that is known to be decided, in case Redis forgot. Ticks not later than the last that
-        was decided are `old`: they are to be given in their order.
-        """
+        """Decide a schedule's tick (Unix seconds), and store `job` where it fires, in one step."""
         lanes = orjson.dumps([lane for lane in (declaration.lane, declaration.retry_lane) if lane])
-        args = [name, int(tick * 1000), int(known * 1000), overlap, KEPT_MS, lanes, orjson.dumps(job.record)]
+        word, before, became, job_id, _ = await self._decide(
+            name, tick, known, overlap, lanes, orjson.dumps(job.record), now
+        )
+        return Decided(cast(Word, word), before, cast(Before, became), job_id)
+
+    async def _decide(
+        self, name: str, tick: float, known: float, overlap: str, lanes: bytes | str, job: bytes | str, now: float
+    ) -> list[str]:
+        args = [name, int(tick * 1000), int(known * 1000), overlap, KEPT_MS, lanes, job, int(now * 1000), self._token]
         async with in_time():
-            word, before, became, *job_id = map(as_text, await self._scripts("tick", args))
-        return Decided(cast(Word, word), before, cast(Before, became), *job_id)
+            return [as_text(part) for part in await self._scripts("tick", args)]

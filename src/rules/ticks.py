@@ -70,6 +70,12 @@ def due(
     return Due(fire, missed, seen[-1] if seen else after)
 
 
+def missed_between(schedule: Schedule, after: datetime, last: datetime) -> Missed:
+    """The ticks in (`after`, `last`], all of them missed; `last` is one."""
+    seen, unseen = _ticks(schedule, after, last, 1)
+    return Missed(len(seen) + unseen, seen[0] if seen else last, last)
+
+
 def usual_catch_up(schedule: Schedule, now: datetime) -> CatchUp:
     """What is done where nobody said: a daily tick that was missed is made up once, a five-minutely one is not."""
     return "latest" if shortest_gap(schedule, now, enough=LONG) >= LONG else "none"

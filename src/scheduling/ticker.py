@@ -20,7 +20,7 @@ from ..engine.ticks import Decided, Ticks
 from ..engine.upkeep import kept_up
 from ..errors import Misuse
 from ..rules.schedule import Schedule
-from ..rules.ticks import Missed, due, latest_until, shift_s
+from ..rules.ticks import Missed, due, latest_until, missed_between, shift_s
 from ..rules.times import EPOCH
 from ..store.run_document import Run
 from ..store.schedules import StoredSchedule
@@ -33,6 +33,8 @@ RELOAD_S = 2.0  # a change is in force everywhere within this, and what MongoDB 
 STORED_S = 5.0  # for MongoDB to answer
 MOST_TOLD = 1_000
 HEAL_AFTER = timedelta(seconds=10)  # whoever decided a tick has noted it by then, or died
+AHEAD = timedelta(minutes=1)  # that clocks may differ by
+REST = timedelta(minutes=1)  # between two notes that a schedule is off
 ONCE_S = 3600.0  # a worker of an older version knows a tick by its job's id alone
 
 Look = Callable[[], Awaitable[tuple[float, list[str]]]]
@@ -64,6 +66,7 @@ class Ticker:
         self._notes = Notes(deps.schedules, self._is_given)
         self._away_since: float | None = None
         self._told = set[str]()  # faults that were logged
+        self._fires = True
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -73,9 +76,8 @@ class Ticker:
         self._loops.append(asyncio.create_task(kept_up(self._notes.keep)))
 
     def stop_firing(self) -> None:
-        """Fire no more; what was decided is still noted until `close`."""
-        for loop in self._loops[:2]:
-            loop.cancel()
+        """Fire no more; until `close` what was decided is still noted, and what is to be stopped here still is."""
+        self._fires = False
 
     async def close(self) -> None:
         """End, and note what is left, within some seconds."""
@@ -96,6 +98,15 @@ class Ticker:
         self._heal(stored)
         for name, fault in self.book.faults.items():
             self._tell(name, fault)
+
+    async def note_rest(self) -> None:
+        """Of schedules that are off, note that they are: turned on again, by whatever hand, they missed nothing."""
+        for plan in self.book.plans.values():
+            state = plan.state
+            known = [at for at in (state.last_tick_at, state.active_from) if at is not None]
+            if known and not plan.is_on and self._now - max(known) > REST:
+                async with asyncio.timeout(STORED_S):
+                    await self._deps.schedules.rests(plan.name, self._now)
 
     def _tell(self, name: str, fault: str) -> None:
         """Once: it is looked at each second."""
@@ -119,7 +130,9 @@ class Ticker:
         now = self._now = datetime.fromtimestamp(now_s, UTC)
         soonest = LOOK_S
         for plan in list(self.book.plans.values()):
-            if plan.schedule is None or not plan.is_enabled:
+            if not self._fires:
+                break
+            if not plan.is_on:
                 continue
             try:
                 following = await self._serve(plan, now)
@@ -149,6 +162,7 @@ class Ticker:
             await asyncio.sleep(RELOAD_S)
             try:
                 await self.load()
+                await self.note_rest()
                 is_away = False
             except (TimeoutError, *mongo.FAILURES) as e:
                 if not is_away:
@@ -166,7 +180,7 @@ class Ticker:
         catch_up = "latest" if plan.catch_up == "none" and self._away_since else plan.catch_up
         found = due(plan.schedule, through, now, catch_up=catch_up, most=plan.most)
         if found.missed:
-            await self._drop(plan, found.missed)
+            await self._drop(plan, found.missed, now)
             self._through[plan.name] = self._decided[plan.name] = found.missed.last
         for tick in found.fire:
             await self._fire(plan, tick, now)
@@ -177,8 +191,12 @@ class Ticker:
         return following
 
     def _decided_through(self, plan: Plan, now: datetime) -> datetime:
-        state = plan.state
-        known = [at for at in (self._through.get(plan.name), state.last_tick_at, state.active_from) if at is not None]
+        state, own = plan.state, self._through.get(plan.name)
+        told = [at for at in (own, state.last_tick_at, state.active_from) if at is not None]
+        # what lies ahead is of a clock that was wrong
+        known = [at for at in told if at <= now + AHEAD]
+        if len(known) < len(told) and own not in known:
+            return now
         if known:
             return max(known)
         assert plan.schedule is not None  # noqa: S101 - the caller has looked
@@ -186,10 +204,15 @@ class Ticker:
         latest = latest_until(plan.schedule, now) if plan.catch_up == "latest" else None
         return latest - timedelta(seconds=1) if latest else now
 
-    async def _drop(self, plan: Plan, missed: Missed) -> None:
-        """Decide that these start nothing; who decides it tells."""
-        if not await self._ticks.drop(plan.name, missed.last.timestamp(), known=_seconds(plan.state.last_tick_at)):
+    async def _drop(self, plan: Plan, missed: Missed, now: datetime) -> None:
+        """Decide that these start nothing; who decides it tells, of those that nobody has told of."""
+        assert plan.schedule is not None  # noqa: S101 - the caller has looked
+        known_s = _seconds(plan.state.last_tick_at)
+        before_s = await self._ticks.drop(plan.name, missed.last.timestamp(), known=known_s, now=now.timestamp())
+        if before_s is None:
             return
+        if before_s >= missed.first.timestamp():  # others looked while we stood still, or a moment ago
+            missed = missed_between(plan.schedule, datetime.fromtimestamp(before_s, UTC), missed.last)
         progress = self._notes.of(plan.name)
         progress.tick = missed.last
         progress.missed += missed.count
@@ -225,6 +248,7 @@ class Ticker:
             plan.name,
             tick.timestamp(),
             known=_seconds(plan.state.last_tick_at),
+            now=now.timestamp(),
             overlap=plan.overlap,
             job=job,
             declaration=self._declared[plan.job],

@@ -43,9 +43,9 @@ class LastRun:
 class StoredSchedule:
     """One document. `given`: what was set at run time, of `FIELDS`, not checked: somebody may have written it by hand.
 
-    `active_from`: ticks up to here do not count, it was made, changed or resumed then. `last_tick_at`: the newest tick
-    that was decided, `last_job_id` the job it started. `skipped`, `missed`: ticks that did not run; `missed_since` and
-    `missed_at` are the first and the last of those missed last.
+    `active_from`: ticks up to here do not count, it was made, changed, resumed or off then. `last_tick_at`: the newest
+    tick that was decided, `last_job_id` the job it started. `skipped`, `missed`: ticks that did not run; `missed_since`
+    and `missed_at` are the first and the last of those missed last.
     """
 
     name: str
@@ -121,6 +121,10 @@ class Schedules:
             except DuplicateKeyError:  # two at once made it
                 continue
             return bool(done.matched_count or done.upserted_id)
+
+    async def rests(self, name: str, at: datetime) -> None:
+        """It is off: ticks up to `at` do not count. Never goes back."""
+        await self._collection.update_one({"name": name}, {"$max": {"activeFrom": at}})
 
     async def reset(self, name: str, at: datetime) -> bool:
         """Forget what was set of it at run time; its state stays. Returns whether anything was."""

@@ -13,8 +13,10 @@ import pytest
 
 from src.deps import Deps
 from src.engine import keys
+from src.engine.claims import Claims, ended
 from src.engine.declaration import Declaration, declare
 from src.engine.queue import Queue
+from src.engine.scripts import Scripts
 from src.errors import Misuse
 from src.rules.schedule import parse_schedule
 from src.scheduling.desk import Desk, run_now
@@ -285,6 +287,22 @@ async def test_a_new_shop_does_not_wait_for_the_night(yard: Yard) -> None:
     assert job_id == f"sync_pages:{int(datetime(2026, 5, 13, 19, tzinfo=UTC).timestamp())}"
 
 
+async def test_a_worker_that_ends_fires_no_more_and_still_stops_what_is_cancelled(yard: Yard) -> None:
+    """It may have minutes to go, and nobody else can stop what runs in it."""
+    await yard.add("often", "* * * * *")
+    stopped: list[str] = []
+
+    async def look() -> tuple[float, list[str]]:
+        return (NOON + HOUR).timestamp(), ["running"]
+
+    ticker = Ticker(yard.deps, yard.queue, DECLARED, stopped.extend, look=look)
+    await ticker.load()
+    ticker.stop_firing()
+    await ticker.tick()
+    await ticker.close()
+    assert (await yard.collect(), stopped) == ([], ["running"])
+
+
 async def test_jitter_puts_a_tick_off_and_keeps_its_name(yard: Yard) -> None:
     """The job falls due within the jitter; which tick it is of stays known."""
     await yard.add("spread", "0 * * * *", jitterSeconds=600)
@@ -314,6 +332,107 @@ async def test_a_pause_is_not_made_up(yard: Yard) -> None:
     await yard.collect()
     assert yard.of("chores") == [NOON + 2 * HOUR + 10 * MINUTE]
     assert yard.runs == []
+
+
+async def test_what_was_off_has_missed_nothing(yard: Yard) -> None:
+    """Turned off and on by the settings, or by a program that sets `isEnabled` itself: nobody gave a command."""
+    on = yard.deps.settings.replace(schedules=OFF.model_copy(update={"sync_pages": "*/30 * * * *"}))
+    off = yard.deps.settings
+    await yard.add("chores", "*/10 * * * *", catchUp="all")
+    stored = yard.deps.database["schedules"]
+    for settings, is_enabled, span in ((on, True, HOUR), (off, False, 50 * HOUR), (on, True, 4 * MINUTE)):
+        yard.deps = replace(yard.deps, settings=settings)
+        await stored.update_one({"name": "chores"}, {"$set": {"isEnabled": is_enabled}})
+        ticker = await yard.worker()
+        for _ in range(4):
+            yard.now += span / 4
+            await ticker.tick()
+            await ticker.load()
+            await ticker.note_rest()
+        await ticker.close()
+        await yard.work()
+    assert yard.of("chores") == ticks("*/10 * * * *", NOON, NOON + HOUR)
+    assert yard.ends("missed") == []
+
+
+async def test_a_clock_that_was_ahead_for_a_moment_stops_nothing(yard: Yard) -> None:
+    """Redis' machine was a day ahead, and is right again: what it decided then is not waited for."""
+    noon = yard.now = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)  # Redis goes by its own
+    await yard.add("often", "*/5 * * * *")
+    old = await yard.worker()
+    yard.now = noon + 24 * HOUR
+    await old.tick()
+    await old.close()
+    await yard.work()
+    for ticker in (old, await yard.worker()):
+        yard.fired.clear()
+        yard.now = noon + (timedelta(0) if ticker is old else HOUR)
+        begun = yard.now
+        for _ in range(4):
+            await ticker.load()
+            await ticker.tick()
+            await yard.work()
+            yard.now += 5 * MINUTE
+        assert yard.of("often") == [begun + number * 5 * MINUTE for number in (1, 2, 3)]
+
+
+async def test_a_run_that_began_while_it_skipped_is_waited_for(yard: Yard) -> None:
+    """Told to queue from now on, the next one does not start beside it."""
+    await yard.add("line", "* * * * *", overlap="skip")
+    ticker = await yard.worker()
+    claims = Claims(yard.deps.redis, "worker", lease_s=60, head_start_s=30)
+    lane = [("reports", 0.0, 1.0)]
+    yard.now = NOON + MINUTE
+    await ticker.tick()
+    (first,) = (await claims.claim(lane, 5, suspects=1)).jobs
+    await yard.desk().change("line", {"overlap": "queue"})
+    await ticker.load()
+    yard.now += MINUTE
+    await ticker.tick()
+    assert (await claims.claim(lane, 5, suspects=1)).jobs == []
+    await claims.finish([ended(first, "", 0, "", is_failed=False)])
+    (second,) = (await claims.claim(lane, 5, suspects=1)).jobs
+    assert second.job_id == f"line:{int(yard.now.timestamp())}"
+
+
+@pytest.mark.parametrize(("minutes", "end"), [(1, "skipped"), (65, "missed")])
+async def test_a_decision_whose_answer_was_lost_is_noted(
+    yard: Yard, minutes: int, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The connection drops with the answer, and the question is asked again."""
+    await yard.add("chores", "*/10 * * * *" if minutes > 1 else "* * * * *", catchUp="none")
+    ticker = await yard.worker()
+    yard.now += MINUTE
+    await ticker.tick()
+    ask = Scripts.__call__
+
+    async def twice(scripts: Scripts, name: str, args: list[Any]) -> Any:
+        await ask(scripts, name, args)
+        return await ask(scripts, name, args)
+
+    monkeypatch.setattr(Scripts, "__call__", twice)
+    yard.now += minutes * MINUTE
+    await ticker.tick()
+    await ticker.close()
+    (run,) = yard.ends(end)
+    state = (await yard.deps.schedules.all())["chores"]
+    assert {"skipped": state.skipped, "missed": state.missed}[end] == run.times
+
+
+async def test_missed_ticks_are_counted_once_by_workers_that_look_at_different_moments(yard: Yard) -> None:
+    """One stood still while others fired: it tells only of what nobody has."""
+    await yard.add("often", "* * * * *", catchUp="none")
+    hung, other = await yard.worker(), await yard.worker()
+    await hung.tick()
+    for number in range(1, 51):
+        yard.now = NOON + number * MINUTE
+        await other.tick()
+        await yard.work()
+    yard.now = NOON + 61 * MINUTE + timedelta(seconds=31)
+    await hung.tick()
+    (missed,) = yard.ends("missed")
+    assert missed.times == 11
+    assert "11 ticks" in missed.error
 
 
 async def test_a_schedule_of_the_settings_is_changed_and_restored(yard: Yard) -> None:
