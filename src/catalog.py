@@ -29,7 +29,11 @@ def _page_and_mode(page_id: str, mode: Mode = "incremental") -> str:
     return f"{page_id}:{mode}"
 
 
-@declare(lane="sync", unique_key=_page_and_mode)
+def _is_not_incremental(page_id: str, mode: Mode = "incremental") -> bool:
+    return mode != "incremental"
+
+
+@declare(lane="sync", unique_key=_page_and_mode, ends_itself=_is_not_incremental)
 def sync_page_customers(page_id: str, mode: Mode = "incremental") -> None:
     """One pass over one page's customers."""
 
@@ -44,7 +48,7 @@ def sync_posts_backfill() -> None:
     """Start a pass over every page's older posts."""
 
 
-@declare(lane="sync", unique_key=_page_and_mode)
+@declare(lane="sync", unique_key=_page_and_mode, ends_itself=_is_not_incremental)
 def sync_page_posts(page_id: str, mode: Mode = "incremental") -> None:
     """One pass over one page's posts."""
 
@@ -60,7 +64,7 @@ def sync_conversations_backfill() -> None:
 
 
 # its next tick is a minute away, and finds the page busy as long as this one waits
-@declare(lane="sync", unique_key=_page_and_mode, retry_cap_s=60.0)
+@declare(lane="sync", unique_key=_page_and_mode, ends_itself=_is_not_incremental, retry_cap_s=60.0)
 def sync_page_conversations(page_id: str, mode: Mode = "incremental") -> None:
     """One pass over one page's conversations and the messages of those that changed."""
 

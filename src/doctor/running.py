@@ -102,7 +102,12 @@ async def schedules(deps: Deps) -> str | Note:
 
 def _late(troubles: Mapping[str, Trouble]) -> str:
     """The ones late for longest, by name."""
-    because = {"not_fired": "not fired", "waits": "its job waits", "nobody": "nobody was there"}
+    because = {
+        "not_fired": "not fired",
+        "waits": "its job waits",
+        "nobody": "nobody was there",
+        "lost": "Redis lost its job",
+    }
     first = sorted(troubles.items(), key=lambda item: item[1].since)[:NAMED]
     said = [f"{name} ({because[trouble.facts['variant']]} since {trouble.facts['at']})" for name, trouble in first]
     return ", ".join(said) + (f" and {len(troubles) - NAMED} more" if len(troubles) > NAMED else "")

@@ -27,7 +27,8 @@ class Declaration(Generic[P]):
     `unique_key`: from the arguments, the thing of which only one may wait or run; None for no limit.
     `max_kills`: workers that may die while they run it before it is taken for the cause.
     `scheduled_arguments`: what its schedule calls it with. `history_days`: how long its runs are kept in `job_runs`,
-    None for WORKER_HISTORY_DAYS.
+    None for WORKER_HISTORY_DAYS. `ends_itself`: from the arguments, whether a run goes on for as long as its timeout
+    lets it, and ends before: how long others took says nothing of it.
     """
 
     name: str
@@ -42,10 +43,15 @@ class Declaration(Generic[P]):
     unique_key: Callable[P, str] | None = None
     scheduled_arguments: dict[str, Any] = field(default_factory=dict)
     history_days: float | None = None
+    ends_itself: Callable[..., bool] | None = None
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str | None:
         """`<job>:<unique key>` for these arguments, or None."""
         return f"{self.name}:{self.unique_key(*args, **kwargs)}" if self.unique_key else None
+
+    def is_to_end_itself(self, arguments: dict[str, Any]) -> bool:
+        """Whether a run with these arguments `ends_itself`. Raises Misuse on wrong ones."""
+        return self.ends_itself is not None and self.ends_itself(**self.checked(arguments))
 
     def arguments(self, *args: P.args, **kwargs: P.kwargs) -> dict[str, Any]:
         """The arguments by name."""

@@ -61,7 +61,7 @@ def longest_s(runs: int, p99_s: float, timeout_s: float, least_s: float) -> floa
     return max(least_s, min(USUAL_TIMES * p99_s, nearly) if runs >= KNOWN_RUNS else nearly)
 
 
-Word = Literal["on_time", "unsure", "not_fired", "waits", "nobody_there"]
+Word = Literal["on_time", "unsure", "not_fired", "waits", "lost", "nobody_there"]
 
 
 @dataclass(frozen=True, slots=True)

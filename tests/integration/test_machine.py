@@ -260,6 +260,17 @@ class TestFailing:
         await room.after(seconds)
         return room.post.sent[before:]
 
+    @pytest.mark.parametrize("hours", [3, 9])
+    async def test_what_failed_in_the_night_is_told_whenever_somebody_looks(self, room: Room, hours: int) -> None:
+        """Nobody could for hours; and it fails still, as nothing of it has run since."""
+        await room.ran("retry", "retry", "dead", job="sync_customers_backfill")
+        await room.letter("j1")
+        (told,) = [each for each in await room.after(hours * HOUR) if "sync_customers_backfill" in each]
+        assert told.startswith("🔔 sync_customers_backfill failed 3 times in a row")
+        assert await room.after(24 * HOUR) == []
+        await room.ran("done", job="sync_customers_backfill")
+        assert "✅ sync_customers_backfill works again" in await room.after(15)
+
 
 class TestSlow:
     """Runs that take far longer than usual."""
@@ -297,6 +308,17 @@ class TestSlow:
             f"🔔 sync_posts_incremental has run for 4 min, usually 270 s at most (job {unknown})"
         ]
 
+    async def test_a_backfill_is_no_pass_that_hangs(self, room: Room) -> None:
+        """It goes on for as long as its timeout lets it, among hundreds of passes that take seconds."""
+        await room.deps.machine_state.save_usual({"sync_page_customers": Usual(300, 2.0, START)})
+        long = await room.starts("sync_page_customers", page_id="100", mode="backfill")
+        assert await room.after(250) == []
+        short = await room.starts("sync_page_customers", page_id="100")
+        assert await room.after(25) == [f"🔔 sync_page_customers has run for 4 min, usually 270 s at most (job {long})"]
+        await room.stops(long)
+        assert await room.after(20) == ["✅ sync_page_customers hangs no more"]
+        assert await room.after(20) == [f"🔔 sync_page_customers has run for 1 min, usually 60 s at most (job {short})"]
+
     async def test_how_long_a_job_takes_is_seen_from_its_runs(self, room: Room) -> None:
         """And asked for now and then only. Three times 30 s is what a run may take then."""
         minute = Minute("sync_pages", "sync", START - 600, "w", 0)
@@ -311,6 +333,18 @@ class TestSlow:
         (told,) = await room.after(30)
         assert told.startswith("🔔 sync_pages has run for 1 min")
         assert await room.deps.machine_state.usual(["sync_pages"]) == {"sync_pages": usual}
+
+
+async def test_a_worker_whose_clock_is_wrong_tells_nothing_wrong(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks at what others did in time: two minutes more, and a run of seconds hangs and a schedule is late."""
+    await room.deps.machine_state.save_usual({"sync_pages": Usual(100, 2.0, START)})
+    await room.starts()
+    await room.fired("sync_conversations_incremental", 5.0)
+    await room.after(0)
+    real = time.time
+    monkeypatch.setattr("src.monitoring.machine.view.time.time", lambda: real() + 300.0)
+    room.time[0] += 300.0
+    assert await room.after(1) == []
 
 
 class TestLate:
@@ -372,6 +406,32 @@ class TestLate:
         assert len(await room.after(0)) == 1
         await room.deps.schedules.ran(self.NAME, LastRun("done", datetime.fromtimestamp(START, UTC), 5.0), 1)
         assert await room.after(15) == [f"✅ Schedule {self.NAME} runs again"]
+
+    async def test_a_tick_whose_job_redis_lost(self, room: Room) -> None:
+        """It was fired and noted, and Redis crashed before that was on its disk."""
+        at = int(START)
+        await room.fired(self.NAME, 0, f"{self.NAME}:{at}")
+        assert await room.after(119) == []
+        (told,) = await room.after(15)
+        assert told == f"🔔 Schedule {self.NAME} did not run at 2026-09-22 09:00: Redis lost its job"
+        now = datetime.fromtimestamp(room.time[0], UTC)
+        await room.deps.schedules.ran(self.NAME, LastRun("done", now, 5.0), 1)  # by hand
+        assert await room.after(15) == [f"✅ Schedule {self.NAME} runs again"]
+
+    async def test_many_that_wait_in_a_lane_that_is_paused_then_are_not_over(self, room: Room) -> None:
+        """There is one notice for all; it stands until they run."""
+        tick = int(START - 600)
+        for name in (f"n{number}" for number in range(12)):
+            begun = datetime.fromtimestamp(START - HOUR, UTC)
+            await room.deps.schedules.add(name, {"job": "sync_pages", "schedule": "*/30 * * * *"}, begun)
+            await room.queue.put([room.queue.prepare("sync_pages", {}, job_id=f"{name}:{tick}")])
+            await room.fired(name, 600, f"{name}:{tick}")
+        (told,) = await room.after(0)
+        assert told.startswith("🔔 12 schedules do not run when they should")
+        await room.queue.pause("sync")
+        assert await room.after(15) == []
+        await room.queue.resume("sync")
+        assert await room.after(15) == []
 
     async def test_one_that_is_turned_off_ends_without_a_word(self, room: Room) -> None:
         await room.fired(self.NAME, self.NIGHT + 24 * HOUR)

@@ -26,10 +26,11 @@ async def look(view: View, told: Told) -> Found:
     deps = view.deps
     pairs = set(await deps.job_runs.failing(view.ago(STALE_S + LONGEST_RUN_S), MOST_PAIRS))
     pairs |= {(job, known) for job, alert in told.items() for known in alert.facts.get("digests") or ()}
+    scheduled = {(plan.job, digest(plan.arguments)) for plan in view.book.plans.values() if plan.is_on}
+    pairs |= scheduled  # a daily one has failed since the night, though nobody could look then
     ends = await deps.job_runs.last_ends(pairs, max(ENDS, deps.settings.monitor.job_failures))
     rows = {pair: runs for pair, runs in ends.items() if failures_in_row(runs) >= deps.settings.monitor.job_failures}
     letters = await deps.dead_letters.are_open([runs[0].job_id for runs in rows.values() if runs[0].end == "dead"])
-    scheduled = {(plan.job, digest(plan.arguments)) for plan in view.book.plans.values() if plan.is_on}
     by_job: dict[str, dict[str, list[RunEnd]]] = {}
     for pair, runs in rows.items():
         is_open = letters.get(runs[0].job_id)

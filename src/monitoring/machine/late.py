@@ -1,4 +1,4 @@
-"""Schedules that do not run when they should: not fired, fired and not started, or nobody was there."""
+"""Schedules that do not run when they should: not fired, fired and not started or lost, or nobody was there."""
 
 from datetime import UTC, datetime
 
@@ -9,7 +9,7 @@ from ...scheduling.plan import Plan
 from .troubles import Found, Told, Trouble
 from .view import View
 
-VARIANTS = {"not_fired": "not_fired", "waits": "waits", "nobody_there": "nobody"}
+VARIANTS = {"not_fired": "not_fired", "waits": "waits", "nobody_there": "nobody", "lost": "lost"}
 
 
 async def look(view: View, told: Told) -> Found:
@@ -37,7 +37,10 @@ async def _last_jobs(view: View, plans: dict[str, Plan]) -> dict[str, JobInfo]:
 
 def _punctual(plan: Plan, info: JobInfo | None, now: float, grace_s: float) -> Punctuality:
     assert plan.schedule is not None  # noqa: S101 - it is on
-    state = plan.state
+    state, open_tick = plan.state, plan.open_tick
+    if open_tick is not None and info is None:  # nobody has noted a run of it, and Redis knows it no more
+        at = open_tick.timestamp()
+        return Punctuality("lost" if now - at - plan.jitter_s > grace_s else "unsure", at)
     first, last = _unix(state.missed_since), _unix(state.missed_at)
     is_made_good = state.last_run is not None and last is not None and state.last_run.started_at.timestamp() >= last
     missed = (first, last) if first is not None and last is not None and not is_made_good else None

@@ -8,8 +8,11 @@ from collections.abc import Iterable, Mapping
 from ...catalog import CATALOG
 from ...clients.redis import in_time
 from ...engine import keys
+from ...engine.declaration import Declaration
 from ...engine.facts import JobInfo, as_text
-from ...rules.machine import longest_s
+from ...engine.wire import read_job
+from ...errors import Misuse
+from ...rules.machine import OF_TIMEOUT, longest_s
 from ...store.machine_state import Usual
 from .troubles import Found, Told, Trouble
 from .view import View
@@ -29,12 +32,15 @@ async def look(view: View, told: Told) -> Found:
     started = await _started(view)
     old = sorted((job_id for job_id, at in started.items() if view.now - at > least_s), key=lambda it: started[it])
     infos = await _infos(view, old[:MOST_RUNS])
-    limits = await _limits(view, {info.job for _, info in infos})
+    usual = await _limits(view, {info.job for _, info in infos})
+    limits = {job_id: usual[info.job] for job_id, info in infos}
+    for job_id, job in await _that_end_themselves(view, infos):
+        limits[job_id] = max(least_s, OF_TIMEOUT * _timeout_s(view, job))
     by_job: dict[str, list[Run]] = {}
     for job_id, info in infos:
-        if view.now - started[job_id] > limits[info.job]:
+        if view.now - started[job_id] > limits[job_id]:
             by_job.setdefault(info.job, []).append((job_id, info))
-    troubles = {job: _trouble(runs, started, limits[job]) for job, runs in by_job.items()}
+    troubles = {job: _trouble(runs, started, limits[runs[0][0]]) for job, runs in by_job.items()}
     return Found(troubles, unsure=await _tried_again(view, {job: told[job] for job in told if job not in troubles}))
 
 
@@ -60,6 +66,29 @@ async def _infos(view: View, ids: list[str]) -> list[Run]:
     return [(job_id, info) for job_id, info in zip(ids, infos, strict=True) if info and info.state == "active"]
 
 
+async def _that_end_themselves(view: View, runs: Iterable[Run]) -> list[tuple[str, str]]:
+    """(id, job) of runs that go on for as long as they may: a night's backfill is no incremental pass that hangs."""
+    asked = [(job_id, info.job) for job_id, info in runs if info.job in CATALOG and CATALOG[info.job].ends_itself]
+    if not asked:
+        return []
+    async with in_time():
+        payloads = await view.deps.redis.mget([keys.JOB + job_id for job_id, _ in asked])
+    return [run for run, payload in zip(asked, payloads, strict=True) if payload and _ends(CATALOG[run[1]], payload)]
+
+
+def _ends(job: Declaration[...], payload: bytes) -> bool:
+    try:
+        envelope = read_job(payload)
+        return job.is_to_end_itself(job.named(envelope.args, envelope.kwargs))
+    except (ValueError, Misuse):
+        return False
+
+
+def _timeout_s(view: View, job: str) -> float:
+    own = CATALOG[job].timeout_s if job in CATALOG else None
+    return own or view.deps.settings.worker.default_timeout_seconds
+
+
 async def _limits(view: View, jobs: Iterable[str]) -> dict[str, float]:
     """How long a run of these jobs may take."""
     deps, jobs = view.deps, sorted(jobs)
@@ -71,17 +100,8 @@ async def _limits(view: View, jobs: Iterable[str]) -> dict[str, float]:
             asked[job] = Usual(taken.runs, taken.p99_s, view.now)
     await deps.machine_state.save_usual(asked)
     found = {**usual, **asked}
-    settings = deps.settings
-    timeouts = {job: CATALOG[job].timeout_s for job in jobs if job in CATALOG}
-    return {
-        job: longest_s(
-            found[job].runs,
-            found[job].p99_s,
-            timeouts.get(job) or settings.worker.default_timeout_seconds,
-            settings.monitor.long_run_seconds,
-        )
-        for job in jobs
-    }
+    least_s = deps.settings.monitor.long_run_seconds
+    return {job: longest_s(found[job].runs, found[job].p99_s, _timeout_s(view, job), least_s) for job in jobs}
 
 
 def _trouble(runs: list[Run], started: Mapping[str, float], limit_s: float) -> Trouble:

@@ -72,15 +72,17 @@ def told_of(notices: Mapping[str, Alert], kind: Kind) -> dict[str, Alert]:
 async def settle(deps: Deps, kind: Kind, found: Found, told: Told) -> Settled:
     """Bring the notices of a kind in step with what was `found`. Safe to repeat and to run several times at once."""
     own = {subject: alert for subject, alert in told.items() if subject != MANY}
-    new, is_many = to_tell(found.troubles, own, is_summed=MANY in told)
+    # those that the one for many was told of have no notice of their own that could stand meanwhile
+    wrong = {*found.troubles, *(found.unsure if MANY in told else ())}
+    new, is_many = to_tell(wrong, own, is_summed=MANY in told)
     cut_off = {subject for subject, alert in own.items() if OPENED not in alert.steps}
     opened = [
         await _open(deps, kind, subject, trouble)
         for subject, trouble in found.troubles.items()
         if subject in new or subject in cut_off
     ]
-    if is_many:
-        opened.append(await _open_many(deps, kind, {s: t for s, t in found.troubles.items() if s not in own}))
+    if is_many and (others := {s: t for s, t in found.troubles.items() if s not in own}):
+        opened.append(await _open_many(deps, kind, others))
     ended = [subject for subject in own if subject not in found.troubles and subject not in found.unsure]
     await end_quietly(deps, [own[subject] for subject in ended if subject in found.quiet], "gone")
     closed = [
