@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 from datetime import timedelta
 from itertools import count
+from random import getrandbits
 
 from loguru import logger
 
@@ -102,23 +103,28 @@ class History:
             logger.warning("history not written", runs=left)
 
     async def _write(self) -> bool:
-        if not self._batch:
-            if len(self._waiting) < BATCH:
-                self._make()
-            self._batch = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        if len(self._waiting) < BATCH:
+            self._make()
+        # one that was refused is tried with others: where those are taken, it is at fault and not the server
+        while self._waiting and len(self._batch) < BATCH and not self._later:
+            self._batch.append(self._waiting.popleft())
         if not self._batch:
             return True
         try:
-            await self._runs.add(self._batch)
-        except mongo.OUTAGES as e:
-            logger.warning("history waits for MongoDB", runs=len(self._waiting), error=type(e).__name__)
+            refused, why = await self._runs.add(self._batch), "refused"
+        except mongo.FAILURES as e:
+            # of one that refuses too: it is full, or somebody took rights away, and will give them back
+            why = f"{type(e).__name__} {e.code}" if isinstance(e, mongo.REFUSALS) else type(e).__name__
+            logger.warning("history waits for MongoDB", runs=len(self._waiting) + len(self._batch), error=why)
             return False
-        except (*mongo.FAILURES, *mongo.UNENCODABLE) as e:
-            if len(self._batch) > 1:  # one of them is at fault: halves find it without holding up the others for long
+        except mongo.UNENCODABLE as e:
+            if len(self._batch) > 1:  # too much for one message, or one of them is: halves find it
                 half = len(self._batch) // 2
                 self._later, self._batch = [self._batch[half:], *self._later], self._batch[:half]
                 return await self._write()
-            logger.error("a run is missing in the history, MongoDB refuses it", error=type(e).__name__)
+            refused, why = 1, type(e).__name__
+        if refused:
+            logger.error("runs are missing in the history, MongoDB refuses them", runs=refused, error=why)
         self._batch = self._later.pop(0) if self._later else []
         if self._dropped:
             logger.error("MongoDB was away for too long, runs are missing in the history", runs=self._dropped)
@@ -134,7 +140,7 @@ class _Tally:
         self._worker = worker
         self._known = known
         self._minutes: dict[tuple[str, str, int], Minute] = {}
-        self._numbers = count()
+        self._numbers = count(getrandbits(40))  # a command of the same host and process id counts beside this one
 
     def count(self, runs: Iterable[Run]) -> None:
         """Count runs in the minutes they ended in."""

@@ -13,6 +13,10 @@ from ..clients.mongo import Database, Document
 from .run_document import ENDED, FAILED, Joined, Run, RunDocuments
 
 DUPLICATE = 11000  # MongoDB's error code
+#: Codes that are about a document and no other: BadValue, InvalidBSON, FailedToParse, validation, BSONObjectTooLarge.
+AT_FAULT = frozenset({2, 9, 22, 121, 10334, 17280})
+#: Codes that are about none: Unauthorized, over a hosted MongoDB's quota, OutOfDiskSpace.
+OF_SERVER = frozenset({13, 8000, 14031})
 LATEST_WRITTEN = timedelta(days=3)  # after its start: what MongoDB was away for, and the run itself
 IDS = datetime(1970, 1, 1, tzinfo=UTC), datetime(2106, 1, 1, tzinfo=UTC)  # four bytes of seconds
 MOST_PAIRS = 500
@@ -97,17 +101,22 @@ class JobRuns:
         """
         return self._documents.make(runs, kept)
 
-    async def add(self, documents: Sequence[bytes]) -> None:
-        """Store documents made by `documents`. Safe to repeat: what is there already stays as it is.
+    async def add(self, documents: Sequence[bytes]) -> int:
+        """Store documents made by `documents`; returns how many MongoDB refused for what is in them.
 
-        As one command: the driver's own way looks at each document in Python, which costs a fifth of it all.
+        Safe to repeat: what is there already stays as it is. Raises OperationFailure where MongoDB takes none, for want
+        of room or of rights, DocumentTooLarge where they are too many at once, and what a connection raises. As one
+        command: the driver's own way looks at each document in Python, which costs a fifth of it all.
         """
         answer = await self._collection.database.command(
             "insert", self._collection.name, documents=[Joined(documents)], ordered=False
         )
-        for fault in answer.get("writeErrors", ()):
-            if fault["code"] != DUPLICATE:
-                raise OperationFailure(fault.get("errmsg", "refused"), fault["code"])
+        faults = [fault for fault in answer.get("writeErrors", ()) if fault["code"] != DUPLICATE]
+        others = [fault for fault in faults if fault["code"] not in AT_FAULT]
+        # a fault nobody knows is of the document where others are taken
+        if others and (len(faults) == len(documents) or any(fault["code"] in OF_SERVER for fault in others)):
+            raise OperationFailure(others[0].get("errmsg", "refused"), others[0]["code"])
+        return len(faults)
 
     async def latest(self, sought: Sought, limit: int = 50) -> list[PastRun]:
         """The runs that are asked for, the newest first."""

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from src.deps import Deps
 from src.engine.history import History
-from src.store.job_runs import Sought
+from src.store.job_runs import JobRuns, Sought
 from src.store.run_document import Run, digest
 
 pytestmark = pytest.mark.anyio
@@ -187,6 +187,33 @@ async def test_a_run_that_cannot_be_written_costs_no_other(deps: Deps) -> None:
     assert [each.job_id for each in await deps.job_runs.latest(Sought(job="chore"))] == ["id-3", "id-0"]
     (found,) = await deps.run_minutes.summaries(NOON)
     assert found.ends == {"done": 4}
+
+
+async def test_a_mongodb_that_takes_nothing_costs_no_run(deps: Deps, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is full, or somebody took rights away: what came meanwhile is stored once when that is over."""
+    history, store, calls = History(deps.job_runs, deps.run_minutes, days=1), JobRuns.add, list[int]()
+
+    async def refuses(runs: JobRuns, documents: Any) -> int:
+        calls.append(len(documents))
+        if len(calls) <= 3:
+            raise OperationFailure("you are over your space quota", 8000)
+        return await store(runs, documents)
+
+    monkeypatch.setattr(JobRuns, "add", refuses)
+    for number in range(400):
+        history.add(run(number))
+        if number in (100, 200, 300):
+            await history.close()
+    await history.close()
+    assert calls == [101, 201, 301, 400]
+    assert await deps.database["job_runs"].count_documents({}) == 400
+
+
+async def test_a_run_that_mongodb_refuses_costs_no_other(deps: Deps) -> None:
+    """A rule that somebody gave the collection, for instance."""
+    await deps.database.command("collMod", "job_runs", validator={"jobId": {"$ne": "id-7"}})
+    await write(deps, *(run(number) for number in range(50)))
+    assert set(await deps.database["job_runs"].distinct("jobId")) == {f"id-{n}" for n in range(50)} - {"id-7"}
 
 
 async def test_what_a_night_missed_is_found_in_that_night(deps: Deps) -> None:
