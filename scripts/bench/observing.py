@@ -8,7 +8,7 @@ those ratios count. History is written to a MongoDB on the same cores, traces go
 twenty that may begin each second.
 
 In a burst of 20,000 jobs the history is put off, so that this shows what a burst waits for and not what the writing
-costs; with --jobs 100000 it has to be written meanwhile, and costs half as much again as the bound.
+costs; with --jobs 100000 it has to be written meanwhile.
 
 Exits 1 where history costs more than 10 %, or all of it more than 20 %.
 """
