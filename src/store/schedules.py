@@ -28,6 +28,9 @@ FIELDS: Final = (
 )
 
 
+AHEAD_MS: Final = 60_000  # that clocks may differ by
+
+
 @dataclass(frozen=True, slots=True)
 class LastRun:
     """The last run that ended. `end` as in `job_runs`; `tick_at`: the tick it was of, if of one."""
@@ -137,20 +140,24 @@ class Schedules:
         return bool((await self._collection.delete_one({"name": name})).deleted_count)
 
     async def note(self, name: str, progress: Progress, *, make: bool) -> None:
-        """Note how far its ticks came; an older tick than the noted one changes nothing. `make`: see `change`."""
+        """Note how far its ticks came; an older tick than the noted one changes nothing, unless that lies ahead of now
+        and is of a clock that was wrong. `make`: see `change`.
+        """
         if progress.tick is not None:
-            newer = {"name": name, "lastTickAt": {"$not": {"$gte": progress.tick}}}
+            newer = {"lastTickAt": {"$not": {"$gte": progress.tick}}}
+            wrong = {"$expr": {"$gt": ["$lastTickAt", {"$add": ["$$NOW", AHEAD_MS]}]}}
             started = {"lastJobId": progress.job_id} if progress.job_id else {}
-            with suppress(DuplicateKeyError):  # it is there, and as far as that
-                await self._collection.update_one(
-                    newer, {"$set": {"lastTickAt": progress.tick, **started}}, upsert=make
-                )
+            change: Document = {"$set": {"lastTickAt": progress.tick, **started}}
+            done = await self._collection.update_one({"name": name, "$or": [newer, wrong]}, change)
+            if make and not done.matched_count:
+                with suppress(DuplicateKeyError):  # it is there, and as far as that
+                    await self._collection.update_one({"name": name, **newer}, change, upsert=True)
         counts = {key: n for key, n in (("skipped", progress.skipped), ("missed", progress.missed)) if n}
         if counts:
-            change: Document = {"$inc": counts}
+            counted: Document = {"$inc": counts}
             if progress.missed:
-                change["$set"] = {"missedSince": progress.missed_since, "missedAt": progress.missed_at}
-            await self._collection.update_one({"name": name}, change)
+                counted["$set"] = {"missedSince": progress.missed_since, "missedAt": progress.missed_at}
+            await self._collection.update_one({"name": name}, counted)
 
     async def ran(self, name: str, run: LastRun, fence: int, *, make: bool = False) -> None:
         """Note a run that ended. One with a lower `fence` than the noted one changes nothing: its holder was thought

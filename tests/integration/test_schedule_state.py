@@ -1,6 +1,6 @@
 """What is kept of schedules beside what was set of them, in whatever order it comes and whoever's clock is wrong."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -25,6 +25,17 @@ async def test_a_run_that_is_noted_before_its_tick_is_kept(deps: Deps) -> None:
     await deps.schedules.ran("sync_pages", LastRun("retry", NOON, 5.0), 6, make=True)  # of a holder before
     stored = (await deps.schedules.all())["sync_pages"]
     assert (stored.last_run, stored.last_tick_at, stored.last_job_id) == (run, NOON, "sync_pages:1")
+
+
+@pytest.mark.anyio
+async def test_a_tick_that_lies_ahead_is_replaced(deps: Deps) -> None:
+    """A clock was a day ahead for a moment; an older tick that comes late replaces nothing else."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    day = timedelta(days=1)
+    for tick, noted in ((now, now), (now - day, now), (now + day, now + day), (now, now)):
+        await deps.schedules.note("sync_pages", Progress(tick=tick, job_id=f"sync_pages:{tick}"), make=True)
+        stored = (await deps.schedules.all())["sync_pages"]
+        assert (stored.last_tick_at, stored.last_job_id) == (noted, f"sync_pages:{noted}")
 
 
 @pytest.mark.anyio
