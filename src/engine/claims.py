@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -12,7 +13,7 @@ from redis.asyncio import Redis
 from ..clients.redis import in_time
 from . import keys
 from .letters import Attempts
-from .queue import KEPT_MS
+from .queue import KEPT_MS, MAX_DELAY_S
 from .scripts import Scripts
 
 ARRIVED, ENDED = "hold", "end"  # kinds of what `finish.lua` is told
@@ -68,7 +69,7 @@ def ended(job: Claimed, result: str, keep_s: float, unique: str, *, is_failed: b
 
 def again(job: Claimed, in_s: float, tries: str, attempt: str, priority: int, lane: str) -> Finish:
     """It runs again in `in_s` seconds, in `lane`. `attempt`: what failed, as JSON, or nothing where nothing did."""
-    return "again", job.lane, job.job_id, max(1, int(in_s * 1000)), tries, attempt, priority, lane
+    return "again", job.lane, job.job_id, max(1, int(min(in_s, MAX_DELAY_S) * 1000)), tries, attempt, priority, lane
 
 
 def given_back(job: Claimed) -> Finish:
@@ -100,7 +101,7 @@ class Claims:
         self._token = token
         self._lease_ms = int(lease_s * 1000)
         self._head_start_ms = int(head_start_s * 1000)
-        self._ahead_ms = 0.0  # Redis' clock before our monotonic one, at most
+        self._ahead_ms = inf  # Redis' clock before our monotonic one, at most
 
     def is_stale(self, at_ms: float) -> bool:
         """Whether what happened at `at_ms` of Redis' clock is so long ago that a handed job may be another's by now."""
@@ -123,6 +124,16 @@ class Claims:
         jobs = [_claimed(keys_[number - 1][0], int(fence), *rest) for number, *rest in rows if _is_id(rest[0])]
         waiting = [(lane, due) for (lane, _, _), due in zip(keys_, dues, strict=True)]
         return Answer(jobs, waiting, None if next_due_ms < 0 else next_due_ms / 1000)
+
+    async def take_no_more(self, last_word: bytes) -> bool:
+        """No job is handed over to us from now on, until we claim again; `last_word` comes to us behind the last that
+        was. Returns whether we listen.
+        """
+        async with in_time(), self._redis.pipeline(transaction=True) as pipe:
+            pipe.delete(keys.FREE + self._token)
+            pipe.publish(keys.HAND + self._token, last_word)
+            _, listeners = await pipe.execute()
+        return bool(listeners)
 
     async def unheard(self, lanes: Iterable[str], held: Collection[str]) -> int:
         """After a claim whose answer was lost: put what it claimed, and we do not hold, first in line; how many.

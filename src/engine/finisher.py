@@ -56,3 +56,10 @@ class Finisher:
                 logger.warning("ends of jobs wait for Redis", jobs=len(batch), error=type(e).__name__)
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, longest_s)
+            except Exception as e:  # noqa: BLE001 - a bug in one of them is not to keep the others for ever
+                if len(batch) == 1:
+                    logger.opt(exception=e).error("the end of a job cannot be written", job_id=batch[0][2])
+                    return None
+                for finish in batch:
+                    await self._written([finish])
+                return None

@@ -8,7 +8,7 @@ come back under all of them: what ended waits to be written, what runs goes on.
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any
 
@@ -30,8 +30,10 @@ from .wake import Wake
 
 POLL_S = 0.25
 AWAY_S = (0.05, 1.0)  # wait after Redis failed first, and at most: shorter than a lease
+HEAR_S = 1.0  # for what was handed over to arrive when the process stops
 FLUSH_S = 5.0  # for the last ends to be written when the process stops
 FRONT_DOOR_WEIGHT = 2.0
+GOODBYE = b"goodbye"  # our own message to us: behind it comes none that hands a job over
 
 
 class Lanes:
@@ -57,6 +59,7 @@ class Lanes:
         self._has_more = False  # whether the last claim left due jobs behind
         self._unseen = False  # whether something may have come since all slots were taken
         self._closing = False
+        self._heard_all = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._stack = ExitStack()
         timeouts = [job.declaration.timeout_s or settings.worker.default_timeout_seconds for job in jobs.values()]
@@ -66,7 +69,9 @@ class Lanes:
         """Begin to claim. Raises what redis raises where it does not answer."""
         await self._claims.announce(self._lanes)
         slots = self.slots
-        keeper = LeaseKeeper(self._settings, self._token, slots.pairs, slots.lost, give_up_s=self._longest_s)
+        keeper = LeaseKeeper(
+            self._settings, self._token, slots.pairs, slots.unconfirmed, slots.lost, give_up_s=self._longest_s
+        )
         self._stack.enter_context(keeper)
         metrics.SLOTS.set(slots.size)
         metrics.RUNNING.set_function(lambda: slots.running)
@@ -85,6 +90,7 @@ class Lanes:
         hurried = asyncio.create_task(hurry.wait())
         # what a claim that is under way brings would be nobody's
         await asyncio.wait({self._loops[0], hurried}, timeout=FLUSH_S, return_when=asyncio.FIRST_COMPLETED)
+        await self._hear_the_last()
         self.slots.give_back_ahead(at_once=True)
         self.slots.cut(only_off=True)  # they wait for others, and can do that elsewhere
         idle = asyncio.create_task(self.slots.idle.wait())
@@ -96,6 +102,8 @@ class Lanes:
         try:
             async with asyncio.timeout(FLUSH_S):
                 await self._finisher.flushed()
+                if self.slots.missed:  # given back, and claimed again by a call that was under way
+                    await self._take_back(self.slots.missed)
         except TimeoutError:
             logger.error("Redis is away: jobs run again when their leases are over", jobs=len(self.slots.held))
         for loop in self._loops:
@@ -139,15 +147,25 @@ class Lanes:
         self.slots.take(answer.jobs)
         return answer
 
+    async def _hear_the_last(self) -> None:
+        """Until nothing more is handed over here: what nobody reads waits, and counts as a death of ours."""
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(HEAR_S):
+                if await self._claims.take_no_more(GOODBYE):
+                    await self._heard_all.wait()
+
     def _handed(self, message: bytes) -> None:
         """A job an enqueuer gave to us because we had nothing to do."""
+        if message == GOODBYE:
+            self._heard_all.set()
+            return
         job, at_ms = handed(message)
         if self._claims.is_stale(at_ms):
             return  # we stood still meanwhile: it is due again, and somebody else may run it
         if self._closing:
             self._finisher.add(given_back(job))
         elif job.job_id not in self.slots.held:
-            self.slots.take([job])
+            self.slots.take([job], is_handed=True)
             self._finisher.add(arrived(job, self._settings.worker.lease_seconds))
 
     def _slot_is_free(self) -> None:

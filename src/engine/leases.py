@@ -31,6 +31,8 @@ STACK_KEPT = 6  # innermost frames of a blocked loop
 class LeaseKeeper:
     """`held()` gives (lane, job id) of all jobs held here, and is called from the thread; `on_lost` in the event loop.
 
+    `unconfirmed()`: those of them that were handed over a moment ago: one that computes from its first line leaves the
+    event loop no time to tell Redis so, and would be run elsewhere as well.
     `blocked_s`: when a standing loop is reported; `give_up_s`: when its jobs are left to others.
     """
 
@@ -39,6 +41,7 @@ class LeaseKeeper:
         settings: Settings,
         token: str,
         held: Callable[[], list[tuple[str, str]]],
+        unconfirmed: Callable[[], list[tuple[str, str]]],
         on_lost: Callable[[list[str]], None],
         *,
         give_up_s: float,
@@ -46,6 +49,7 @@ class LeaseKeeper:
         self._settings = settings
         self._token = token
         self._held = held
+        self._unconfirmed = unconfirmed
         self._on_lost = on_lost
         self._lease_s = settings.worker.lease_seconds
         self._blocked_s = min(1.0, self._lease_s / 3)
@@ -94,10 +98,12 @@ class LeaseKeeper:
             while not self._ended.is_set():
                 stands_s = time.monotonic() - self._beat_at - BEAT_S
                 reported = self._report(stands_s, reported)
-                if time.monotonic() >= renew_at and stands_s < self._give_up_s:
-                    # the next is counted from the start of this one: a slow Redis must not stretch the rhythm
-                    renew_at = time.monotonic() + self._lease_s / 3
-                    if lost := await claims.renew(self._held()):
+                if stands_s < self._give_up_s:
+                    is_due = time.monotonic() >= renew_at
+                    if is_due:  # counted from the start of this one: a slow Redis must not stretch the rhythm
+                        renew_at = time.monotonic() + self._lease_s / 3
+                    pairs = self._held() if is_due else self._unconfirmed()
+                    if (is_due or pairs) and (lost := await claims.renew(pairs)):
                         self._loop.call_soon_threadsafe(self._on_lost, lost)
                 await asyncio.sleep(BEAT_S)
 

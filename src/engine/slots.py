@@ -34,6 +34,7 @@ class _Held:
     task: asyncio.Task[Finish] | None = None
     since: float | None = None
     is_stopped: bool = False  # somebody wants it to end
+    is_handed: bool = False  # it was handed over, and Redis is not known to have heard that it arrived
     back_in: str = ""  # the lane it was claimed from again before its end was known to be written
 
 
@@ -86,14 +87,18 @@ class Slots:
         # list() of a dict's items is one step for the interpreter
         return [(held.lane, job_id) for job_id, held in list(self._held.items())]
 
-    def take(self, jobs: Iterable[Claimed]) -> None:
-        """Run these as slots are free."""
+    def unconfirmed(self) -> list[tuple[str, str]]:
+        """Those of `pairs` whose lease ends in a moment, as long as nobody has told Redis that they arrived."""
+        return [(held.lane, job_id) for job_id, held in list(self._held.items()) if held.is_handed]
+
+    def take(self, jobs: Iterable[Claimed], *, is_handed: bool = False) -> None:
+        """Run these as slots are free. `is_handed`: they were handed over and not claimed."""
         self.claimed_at = monotonic()
         for claimed in jobs:
             if held := self._held.get(claimed.job_id):  # Redis was away, or its answer to `finish` comes after this one
                 held.back_in = claimed.lane
                 continue
-            self._held[claimed.job_id] = _Held(claimed.lane)
+            self._held[claimed.job_id] = _Held(claimed.lane, is_handed=is_handed)
             if claimed.is_stopped:  # it was put back before its worker heard of that
                 self._finisher.add(self._runner.stopped(claimed, 0.0))
                 continue
@@ -148,7 +153,11 @@ class Slots:
     def written(self, batch: Sequence[Finish]) -> None:
         """These ends are stored."""
         for kind, _, job_id, *_ in batch:
-            held = self._held.pop(job_id, None) if kind != ARRIVED else None
+            if kind == ARRIVED:
+                if arrived := self._held.get(job_id):
+                    arrived.is_handed = False
+                continue
+            held = self._held.pop(job_id, None)
             if held and held.back_in:
                 self.missed.add(held.back_in)
                 self._on_free()

@@ -3,7 +3,9 @@
 import asyncio
 import random
 import signal
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,12 @@ from arq import create_pool
 from arq.connections import ArqRedis
 from arq.connections import RedisSettings as ArqSettings
 from arq.jobs import Job, JobStatus
+from redis.asyncio import Redis as AsyncRedis
 
 from scripts._services import start_redis
+from src.engine.queue import Queue
 from src.enqueue import JobError, deserialize, serialize
-from tests.acceptance.lane_yard import LATE_S, LEASE_S, LETTERS, Worker, Yard, names, open_yard
+from tests.acceptance.lane_yard import DECLARED, LATE_S, LEASE_S, LETTERS, Worker, Yard, names, open_yard
 from tests.acceptance.processes import ended, run, until
 from tests.conftest import CACHE, Servers
 from tests.harness.lane_worker import WORKER, Mark
@@ -158,6 +162,37 @@ def test_sigterm_while_work_arrives_strands_nothing(yard: Yard) -> None:
     yard.ready()
     yard.all_end(everything)
     assert not any("worker that died" in worker.said for worker in yard.workers)
+
+
+def test_sigterm_under_steady_work_counts_no_death(yard: Yard) -> None:
+    """What is handed over in the last moments is given back, and nobody's death is noted for it."""
+    is_over = threading.Event()
+
+    async def feed() -> list[str]:
+        fed: list[str] = []
+        async with AsyncRedis.from_url(yard.redis_url) as redis:
+            queue = Queue(redis, DECLARED)
+            while not is_over.is_set():
+                fed.append(f"fed{len(fed)}")
+                await queue.put([queue.prepare("work", {"name": fed[-1], "seconds": 0.0})])
+                await asyncio.sleep(0.0005)  # so that a worker is idle each time, and the next is handed to it
+        return fed
+
+    with ThreadPoolExecutor(1) as pool:
+        feeding = pool.submit(asyncio.run, feed())
+        try:
+            for _ in range(4):
+                worker = yard.ready(WORKER_LEASE_SECONDS="15")
+                until(lambda: len(yard.waiting("sync")) < 3, "it keeps up: nothing waits that it could claim")
+                assert ended(worker.process, signal.SIGTERM, 20) == 0
+                assert yard.redis.keys("folkform:running:*") == []
+        finally:
+            is_over.set()
+        fed = feeding.result(20)
+    yard.ready()
+    yard.all_end(fed, 60)
+    assert not any("worker that died" in worker.said for worker in yard.workers)
+    assert max(yard.starts().values()) == 1
 
 
 # --- Redis goes

@@ -20,6 +20,15 @@ def test_a_job_handed_to_a_standing_worker_runs_once(yard: Yard) -> None:
     assert yard.starts()["handed"] == 1
 
 
+def test_a_job_that_computes_from_its_first_line_runs_once(yard: Yard) -> None:
+    """Its worker finds no time to say that it arrived, for longer than Redis waits for that."""
+    crew = [yard.ready(WORKER_LEASE_SECONDS="15") for _ in range(2)]
+    yard.put("block", {"name": "block", "seconds": 4})
+    yard.all_end(["block"], 20)
+    assert yard.starts()["block"] == 1
+    assert not any("worker that died" in worker.said or "lease lost" in worker.said for worker in crew)
+
+
 @pytest.mark.timeout(120)
 def test_a_job_that_kills_the_worker_it_was_handed_to_is_found_out(yard: Yard) -> None:
     """A kill counts, whether or not the worker lived to say that the job had arrived."""

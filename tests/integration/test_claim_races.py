@@ -1,14 +1,19 @@
 """Calls of one worker that cross each other, and of two workers after Redis was away, in the order that hurts."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
+from src.deps import Deps
 from src.engine import keys
-from src.engine.claims import Claims, again, given_back
+from src.engine.claims import Claims, again, ended, given_back
+from src.engine.finisher import Finisher
+from src.engine.queue import Queue
 from tests.conftest import Servers
+from tests.harness.jobs import job as job_of
 
 pytestmark = pytest.mark.anyio
 LANES = [("sync", 0.0, 1.0)]
@@ -48,6 +53,54 @@ async def test_a_renewal_takes_back_what_redis_forgot(redis: Redis) -> None:
     await redis.zadd("sync", {"job": 1})
     await ours.renew([("sync", "job")])
     assert (await claims(redis, "theirs").claim(LANES, 1, suspects=1)).jobs == []
+
+
+async def test_an_enqueue_that_is_repeated_after_the_job_ended_stores_nothing(redis: Redis) -> None:
+    """Its answer was lost, and the job was as quick; whether results are kept or not."""
+
+    async def chore(deps: Deps) -> str:
+        return "done"
+
+    await redis.flushdb()
+    queue, ours = Queue(redis, {"chore": job_of(chore).declaration}), claims(redis, "ours")
+    job = queue.prepare("chore", {})
+    await queue.put([job])
+    (claimed,) = (await ours.claim(LANES, 1, suspects=1)).jobs
+    await ours.finish([ended(claimed, "", 0, "", is_failed=False)])
+    assert await queue.put([job]) == [job.job_id]
+    assert await redis.zcard("sync") == 0
+
+
+async def test_a_wait_that_no_clock_can_hold_keeps_no_other_end_from_being_written(redis: Redis) -> None:
+    """A server may say any number when it is to be asked again; nor does a bug in one end."""
+    await redis.zadd("sync", {"other": 2, "third": 3})
+    ours = claims(redis, "ours")
+    first, other, third = (await ours.claim(LANES, 3, suspects=1)).jobs
+    finisher, written = Finisher(ours), list[str]()
+    finisher.add(again(first, 1e20, "1:0", "", 0, "sync"))
+    finisher.add(("end", "sync", other.job_id, object(), 0, "", "", ""))
+    finisher.add(ended(third, "", 0, "", is_failed=False))
+    keeping = asyncio.create_task(finisher.keep(lambda batch: written.extend(each[2] for each in batch)))
+    await asyncio.wait_for(finisher.flushed(), 5)
+    keeping.cancel()
+    assert written == ["job", "other", "third"]
+    assert set(await redis.zrange("sync", 0, -1)) == {b"job", b"other"}
+    assert await redis.execute_command("HKEYS", keys.RUNNING + "sync") == [b"other"]
+
+
+async def test_cancelling_one_in_line_leaves_the_first_its_time(redis: Redis) -> None:
+    """The first of a group waits to be tried again; that another behind it is no more is none of its business."""
+
+    async def chore(deps: Deps) -> str:
+        return "done"
+
+    await redis.flushdb()
+    queue, ours = Queue(redis, {"chore": job_of(chore).declaration}), claims(redis, "ours")
+    _, behind = await queue.put([queue.prepare("chore", {}, group="g") for _ in range(2)])
+    (first,) = (await ours.claim(LANES, 2, suspects=1)).jobs
+    await ours.finish([again(first, 600.0, "1:0", "", 0, "sync")])
+    assert (await queue.cancel(behind)).word == "removed"
+    assert (await ours.claim(LANES, 2, suspects=1)).jobs == []
 
 
 @pytest.mark.parametrize("first", ["claim", "renew"])

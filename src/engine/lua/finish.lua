@@ -10,9 +10,15 @@ local token, kept, now = ARGV[1], tonumber(ARGV[2]), now_ms()
 even_when_full()
 local ours, processed, failed, woken = 0, {}, {}, {}
 
+-- Longer than somebody who enqueues asks again where the answer was lost (`ENQUEUE_S`).
+local asked_again = 15000
+
 local function over(lane, id, result, keep, unique, is_failed)
   if result ~= '' and tonumber(keep) > 0 then
     redis.pcall('SET', RESULT .. id, result, 'PX', keep) -- a full Redis may refuse it; the job is over all the same
+  end
+  if tonumber(keep) < asked_again then -- nothing else would tell that it has been here
+    redis.pcall('SET', ONCE .. id, 1, 'PX', asked_again, 'NX')
   end
   local waits_in = let_go(lane, id, unique, now)
   if waits_in then
