@@ -144,13 +144,18 @@ class _Tally:
 
     def count(self, runs: Iterable[Run]) -> None:
         """Count runs in the minutes they ended in."""
+        last, minute = None, None
         for run in runs:
-            at = int(run.started_at + run.duration_s) // MINUTE_S * MINUTE_S
-            key = (run.job if run.job in self._known else UNKNOWN, run.lane, at)
-            minute = self._minutes.get(key)
-            if minute is None:
-                minute = self._minutes[key] = Minute(*key, self._worker, next(self._numbers))
+            found = run.job, run.lane, int(run.started_at + run.duration_s) // MINUTE_S
+            if found != last or minute is None:  # in a storm most are like the one before
+                last, minute = found, self._minute(*found)
             minute.add(run)
+
+    def _minute(self, job: str, lane: str, number: int) -> Minute:
+        key = job if job in self._known else UNKNOWN, lane, number * MINUTE_S
+        if key not in self._minutes:
+            self._minutes[key] = Minute(*key, self._worker, next(self._numbers))
+        return self._minutes[key]
 
     async def write(self) -> None:
         """Write what changed. What could not be written is with the next time."""

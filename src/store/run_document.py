@@ -70,11 +70,6 @@ class Run:
         since = self.ready_at if self.ready_at > self.enqueued_at else self.enqueued_at
         return self.started_at - since if self.started_at > since else 0.0
 
-    @property
-    def is_plain(self) -> bool:
-        """There is no more to it than what every run has."""
-        return not (self.arguments or self.error or self.details or self.schedule or self.times != 1)
-
 
 def digest(arguments: Mapping[str, Any]) -> str:
     """16 hexadecimal digits that are the same for the same arguments; nothing can be read from them."""
@@ -142,7 +137,8 @@ class RunDocuments:
             rest = _common(run.job, run.lane, run.worker, run.attempt, run.end, run.outcome, run.schedule)
             if run.attempt == 1:
                 rest += WAIT.pack(WAITED, run.waited_s * 1000)
-            rest += NO_MORE if run.is_plain else _rare(run)
+            is_more = run.arguments or run.error or run.details or run.schedule or run.times != 1
+            rest += _rare(run) if is_more else NO_MORE
             head = _head(len(job_id), len(trace_id))
             started_at, duration_s, days = run.started_at, run.duration_s, run.history_days
             started_ms = int(started_at * 1000)

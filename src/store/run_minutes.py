@@ -36,16 +36,16 @@ class Minute:
 
     def add(self, run: Run) -> None:
         """Count a run."""
-        self.is_new = True
-        self.ends[run.end] = self.ends.get(run.end, 0) + run.times
-        if run.end not in ENDED:
+        self.is_new, end, ends, buckets = True, run.end, self.ends, self.buckets
+        ends[end] = ends.get(end, 0) + run.times
+        if end not in ENDED:
             return
         ms = run.duration_s * 1000
         self.duration_ms += ms
         if ms > self.longest_ms:
             self.longest_ms = ms
         bucket = bucket_of(ms)
-        self.buckets[bucket] = self.buckets.get(bucket, 0) + 1
+        buckets[bucket] = buckets.get(bucket, 0) + 1
         if run.attempt == 1:
             waited_ms = run.waited_s * 1000
             self.waits += 1
