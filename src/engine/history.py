@@ -114,7 +114,9 @@ class History:
             refused, why = await self._runs.add(self._batch), "refused"
         except mongo.FAILURES as e:
             # of one that refuses too: it is full, or somebody took rights away, and will give them back
-            why = f"{type(e).__name__} {e.code}" if isinstance(e, mongo.REFUSALS) else type(e).__name__
+            why = type(e).__name__
+            if isinstance(e, mongo.REFUSALS):
+                why = f"it refuses them ({e.code}): is there room, and may its user write?"
             logger.warning("history waits for MongoDB", runs=len(self._waiting) + len(self._batch), error=why)
             return False
         except mongo.UNENCODABLE as e:
